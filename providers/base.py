@@ -1,0 +1,87 @@
+"""The protocols a vendor may implement: one small one per ability."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from providers.errors import BadReply
+from providers.http import Transport
+from providers.types import Call, Model, Reply, Tally, Timeouts
+
+Batch = list[bytes]
+"""The events of one read from the vendor, each the JSON of one chunk in the caller's dialect."""
+
+
+class Stream:
+    """An answer that arrives in parts.
+
+    A vendor hands over `events`, an asynchronous iterator that yields one batch per read and raises an error of
+    `providers.errors` when the vendor breaks off. Nothing is read before it is asked for, so a slow reader slows the
+    vendor down.
+    """
+
+    __slots__ = ("_close", "_events", "_held", "dropped", "headers", "tally")
+
+    def __init__(
+        self,
+        events: AsyncIterator[Batch],
+        close: Callable[[], None],
+        tally: Tally,
+        headers: Mapping[str, str],
+        dropped: tuple[str, ...] = (),
+    ) -> None:
+        self._events = events
+        self._close = close
+        self._held: list[Batch] = []
+        self.tally = tally
+        self.headers = headers
+        self.dropped = dropped
+
+    async def begin(self) -> None:
+        """Reads up to and including the first content-bearing event, and holds what was read.
+
+        Raises what the vendor raised; BadReply when the answer ended before it had begun.
+        """
+        async for batch in self._events:
+            self._held.append(batch)
+            if self.tally.begun:
+                return
+        if self.tally.finish is None:
+            raise BadReply("the stream ended before it had begun")
+
+    async def __aiter__(self) -> AsyncIterator[Batch]:
+        for batch in self._held:
+            yield batch
+        self._held.clear()
+        async for batch in self._events:
+            yield batch
+
+    def close(self) -> None:
+        """Lets go of the connection; at once, also in the middle of an answer."""
+        self._close()
+
+
+@runtime_checkable
+class Chat(Protocol):
+    """Answers chat completions."""
+
+    @abstractmethod
+    async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
+        """The whole answer. Raises an error of `providers.errors`."""
+
+    @abstractmethod
+    async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
+        """The answer as it arrives, once the vendor has accepted the request. Raises an error of `providers.errors`."""
+
+
+class Provider(Protocol):
+    """What the composition root builds for each entry under `providers`, and closes in the end.
+
+    `base_url` is what the vendor's official SDK takes; `keys` are the vendor keys that calls take in turn.
+    """
+
+    name: str
+
+    def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None: ...

@@ -1,0 +1,81 @@
+"""Server-sent events, from bytes: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Event(NamedTuple):
+    name: bytes | None
+    data: bytes
+
+
+class Splitter:
+    """Cuts a byte stream into events, whatever the bytes were cut into on their way.
+
+    Bytes are never decoded, so a character that was cut in two comes out whole. Comments and `id`/`retry` fields are
+    passed over; line ends may be LF, CRLF or CR; events without data are none.
+    """
+
+    __slots__ = ("_after_cr", "_bom", "_buffer", "_scanned")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._after_cr = False
+        self._bom = True
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that `chunk` completes."""
+        if not chunk:
+            return []
+        if self._bom:
+            if len(self._buffer) + len(chunk) < 3 and b"\xef\xbb\xbf".startswith(bytes(self._buffer) + chunk):
+                self._buffer += chunk
+                return []
+            chunk = bytes(self._buffer) + chunk
+            self._buffer.clear()
+            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+            self._bom = False
+        if self._after_cr:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        buffer = self._buffer
+        if not buffer and chunk.endswith(b"\n\n"):
+            blocks = chunk.split(b"\n\n")
+        else:
+            # The search for the end goes on where it stopped: an event of many reads is looked at once.
+            buffer += chunk
+            end = buffer.rfind(b"\n\n", max(0, self._scanned - 1))
+            if end < 0:
+                self._scanned = len(buffer)
+                return []
+            blocks = bytes(buffer[:end]).split(b"\n\n")
+            del buffer[: end + 2]
+            self._scanned = len(buffer)
+        return [event for block in blocks if block and (event := _parse(block)) is not None]
+
+    def flush(self) -> list[Event]:
+        """The event that the end of the stream completes, where no blank line did."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._scanned = 0
+        event = _parse(rest) if rest else None
+        return [] if event is None else [event]
+
+
+def _parse(block: bytes) -> Event | None:
+    if block.startswith(b"data: ") and b"\n" not in block:
+        return Event(None, block[6:])
+    name: bytes | None = None
+    data: list[bytes] = []
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return Event(name, b"\n".join(data)) if data else None

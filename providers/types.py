@@ -1,0 +1,173 @@
+"""The shared words: what travels between the caller's dialect, routing and the vendors.
+
+OpenAI's chat completion is the canonical form of a request and of an answer, as plain JSON; there are no message
+classes. Token counts are whole tokens, times are seconds (monotonic clock) unless a name says otherwise, prices are
+dollars per million tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What the caller says about the call, beside the request itself."""
+
+    use_case: str | None = None
+    latency_class: str | None = None
+    task: str | None = None
+    deadline_ms: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way.
+
+    `body` is the request's JSON, parsed once and never changed: each attempt encodes from it. `needs` maps each ability
+    that the request cannot do without to the parameter that asks for it. `deadline` is on the monotonic clock.
+    """
+
+    id: str
+    dialect: str
+    operation: Literal["chat"]
+    raw: bytes
+    body: Json
+    model: str
+    stream: bool
+    include_usage: bool
+    needs: Mapping[str, str]
+    hints: Hints
+    started: float
+    deadline: float
+    snapshot: str
+    """Hash of the configuration that the call runs under."""
+    key_id: str | None = None
+    """Which application key asked; None where the gateway asks for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Dollars per million tokens. None where no price is known."""
+
+    input: Decimal | None = None
+    output: Decimal | None = None
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a model is and can do, as data (`catalog.toml`): read where code would otherwise ask for its name."""
+
+    id: str
+    kind: str
+    context: int | None = None
+    """Window in tokens, prompt and output together."""
+    max_output: int | None = None
+    abilities: frozenset[str] = frozenset()
+    """Words of `Call.needs` that the model serves (tools, image, image_url, json_schema, n, ...), and what the adapter
+    needs to know beside: `prefill`, `strict_tools`, `system_anywhere`."""
+    accepts: frozenset[str] = frozenset()
+    """Top-level request parameters that may be sent as they are; read only where `unknown` is `drop`."""
+    drops: frozenset[str] = frozenset()
+    """Parameters and abilities that are left out, and named to the caller, instead of being refused."""
+    unknown: Literal["forward", "drop"] = "forward"
+    """What becomes of a top-level parameter that is in no list."""
+    temperature: tuple[float, float] | None = (0.0, 2.0)
+    """Range; what lies outside is clamped and named to the caller. None: not taken at all."""
+    top_p: tuple[float, float] | None = (0.0, 1.0)
+    one_sampling: bool = False
+    """Takes temperature or top_p, not both."""
+    max_tokens_name: str | None = None
+    """The one name under which the output limit must be sent; None: either."""
+    reasoning: Mapping[str, str | int | None] = field(default_factory=dict)
+    """OpenAI's `reasoning_effort` -> what this model is told: a word, a budget in tokens, None to switch it off.
+    Empty: the model does not reason and the parameter is dropped."""
+    reasons_by_default: bool = False
+    max_images: int | None = None
+    prices: Prices = Prices()
+    ttft_ms: float | None = None
+    """Published or typical time to first token, a prior until it is measured."""
+    tokens_per_second: float | None = None
+    released: str | None = None
+    retired: str | None = None
+    """ISO dates. A retired id is warned about with its successor."""
+    successor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A configured model: the name callers use, the vendor's id for it, and its card."""
+
+    name: str
+    provider: str
+    upstream: str
+    card: Card
+    on_unsupported: Literal["error", "drop"] | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one answer, disjoint but for `reasoning`, which is a part of `output`."""
+
+    input: int = 0
+    """Prompt tokens neither read from nor written to a cache."""
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    @property
+    def prompt(self) -> int:
+        """All prompt tokens, cached ones included: OpenAI's `prompt_tokens`."""
+        return self.input + self.cache_read + self.cache_write + self.cache_write_1h
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `idle` is the longest silence on the wire once an answer has begun to arrive."""
+
+    connect: float = 5.0
+    first_token: float | None = None
+    idle: float = 60.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of an answer so far: filled while its events pass, whole at its end."""
+
+    id: str | None = None
+    usage: Usage | None = None
+    """What the vendor billed, None until it says so."""
+    finish: str | None = None
+    """OpenAI's finish reason."""
+    unknown_finish: str | None = None
+    """The vendor's own word, where it has no counterpart."""
+    begun: bool = False
+    """Whether anything content-bearing has come (text, reasoning, a tool call, a refusal)."""
+    chars: int = 0
+    """Characters of text, reasoning and tool arguments so far, for estimates."""
+    malformed: int = 0
+    """Events that could not be read and were skipped."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole answer in the caller's dialect, as bytes ready to send."""
+
+    body: bytes
+    tally: Tally
+    headers: Mapping[str, str]
+    """The vendor's response headers, names in lower case."""
+    dropped: tuple[str, ...] = ()
+    """Parameters that were left out or bent because the model cannot express them."""
+    warnings: tuple[str, ...] = ()
