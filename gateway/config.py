@@ -12,15 +12,14 @@ import ipaddress
 import json
 import os
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -39,11 +38,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
 import providers
-from gateway import document
+from gateway import checks, document
 from gateway.document import Document, Problem
+from gateway.wording import place, plain, unknown, wrong
 from providers import catalog
 from providers.types import Card, Model
 
@@ -89,10 +89,6 @@ class ConfigError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def _wrong(message: str) -> PydanticCustomError:
-    return PydanticCustomError("plain", "{message}", {"message": message})
-
-
 def _version(found: Any) -> Any:
     return 1 if found == "1" else found
 
@@ -108,14 +104,14 @@ def _thaw(table: Mapping[str, Any], handler: SerializerFunctionWrapHandler) -> A
 def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
-        raise _wrong(f"names {', '.join(twice)} more than once")
+        raise wrong(f"names {', '.join(twice)} more than once")
     return values
 
 
 def _address(text: str) -> str:
     host, port = _split(text)
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise _wrong('must be host:port, such as "127.0.0.1:8080" or "[::1]:8080"')
+        raise wrong('must be host:port, such as "127.0.0.1:8080" or "[::1]:8080"')
     return text
 
 
@@ -133,9 +129,9 @@ def _http_url(text: str) -> str:
     except ValueError:
         fine = False
     if not fine or any(letter.isspace() or not letter.isascii() for letter in text):
-        raise _wrong("must be an http:// or https:// URL, as the vendor's own SDK takes it")
+        raise wrong("must be an http:// or https:// URL, as the vendor's own SDK takes it")
     if parts.username is not None or parts.query or parts.fragment:
-        raise _wrong("must be a URL without credentials, query and fragment; keys belong under `keys`")
+        raise wrong("must be a URL without credentials, query and fragment; keys belong under `keys`")
     return text.rstrip("/")
 
 
@@ -143,7 +139,7 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().strip()
     scheme, separator, rest = text.partition("://")
     if text and not (scheme in ("redis", "rediss", "unix", "redis+sentinel") and separator and rest):
-        raise _wrong("must be empty, or a redis://, rediss://, unix:// or redis+sentinel:// URL")
+        raise wrong("must be empty, or a redis://, rediss://, unix:// or redis+sentinel:// URL")
     return SecretStr(text)
 
 
@@ -154,16 +150,16 @@ def _masked(secret: SecretStr) -> str:
 
 def _sqlite_url(text: str) -> str:
     if not text.startswith("sqlite:///"):
-        raise _wrong("must be a sqlite:///path URL; no other database is served in this version")
+        raise wrong("must be a sqlite:///path URL; no other database is served in this version")
     if not text.removeprefix("sqlite:///"):
-        raise _wrong("must name a file: sqlite:///talaria.db, or sqlite:////an/absolute/path.db")
+        raise wrong("must name a file: sqlite:///talaria.db, or sqlite:////an/absolute/path.db")
     return text
 
 
 def _vendor_key(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().strip()
     if any(not 32 < ord(letter) < 127 for letter in text):
-        raise _wrong("holds characters that no key has (a space, a line break or a letter beyond ASCII)")
+        raise wrong("holds characters that no key has (a space, a line break or a letter beyond ASCII)")
     return SecretStr(text)
 
 
@@ -180,27 +176,19 @@ def _kind(name: str) -> str:
             return name
     except LookupError:
         pass
-    raise _wrong(_unknown("provider kind", name, kinds()))
+    raise wrong(unknown("provider kind", name, kinds()))
 
 
 def _policy(name: str) -> str:
     if name not in policies():
-        raise _wrong(_unknown("policy", name, policies()))
+        raise wrong(unknown("policy", name, policies()))
     return name
 
 
 def _abilities(words: frozenset[str]) -> frozenset[str]:
     for word in sorted(words - catalog.ABILITIES):
-        raise _wrong(_unknown("ability", word, catalog.ABILITIES))
+        raise wrong(unknown("ability", word, catalog.ABILITIES))
     return words
-
-
-def _unknown(noun: str, word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    lower = {name.lower(): name for name in known}
-    near = get_close_matches(word.lower(), lower, 1, 0.55)
-    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    return f"unknown {noun} {word[:80]!r}{hint} (known: {', '.join(known) or 'none'})"
 
 
 def policies() -> list[str]:
@@ -248,7 +236,8 @@ class Admin(_Part):
     @field_validator("key")
     @classmethod
     def _empty_is_no_key(cls, key: SecretStr | None) -> SecretStr | None:
-        return key and (_vendor_key(key) or None)
+        stripped = None if key is None else _vendor_key(key)
+        return stripped if stripped else None
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -292,9 +281,10 @@ class Server(_Part):
     @model_validator(mode="after")
     def _open_only_at_home(self) -> Self:
         if self.auth == "none" and not self.loopback:
-            raise _wrong(
+            raise wrong(
                 f"auth: none is refused on {self.listen}: anybody could spend your keys; "
-                "listen on 127.0.0.1, ::1 or localhost, or set auth: keys"
+                "listen on 127.0.0.1, ::1 or localhost, or set auth: keys",
+                "auth",
             )
         return self
 
@@ -427,7 +417,7 @@ class LatencyClass(_Part):
     def _within_the_deadline(self) -> Self:
         for name in ("first_token_ms", "idle_ms", "connect_ms"):
             if getattr(self, name) > self.deadline_ms:
-                raise _wrong(f"{name} ({getattr(self, name)}) must not exceed deadline_ms ({self.deadline_ms})")
+                raise wrong(f"{getattr(self, name)} is more than deadline_ms, which is {self.deadline_ms}", name)
         return self
 
 
@@ -546,7 +536,7 @@ class Config(_Part):
             given = {name: getattr(self.server, name) for name in Server.model_fields}
             server = Server.model_validate({**given, "listen": listen})
         except ValidationError as error:
-            found = [_plain(detail, None) for detail in error.errors(include_url=False)]
+            found = [plain(detail, Server) for detail in error.errors(include_url=False)]
             raise ConfigError(Problem("flags", 1, 1, "server.listen", words) for words in found) from None
         changed = self.model_copy(update={"server": server})
         changed.__dict__.pop("hash", None)
@@ -644,18 +634,19 @@ def _judge(read: Document, today: date | None) -> tuple[Config | None, list[Prob
     problems = list(read.problems)
     if not read.data:
         return None, problems
-    config, wrong = _validate(read.data)
+    config, details = _validate(read.data)
     problems += [
-        read.problem(_place(detail), _plain(detail, read))
-        for detail in wrong
-        if not any(_place(detail)[: len(path)] == path or _place(detail) == path[:-1] for path in read.unset)
+        read.problem(place(detail), plain(detail, Config))
+        for detail in details
+        if not any(place(detail)[: len(path)] == path or place(detail) == path[:-1] for path in read.unset)
     ]
-    if wrong and not read.unset:
-        config, _ = _validate(_without(read.data, wrong))
+    if details and not read.unset:
+        config, _ = _validate(_without(read.data, details))
     if config is not None and not read.unset:
-        problems += [read.problem(path, message) for path, message in _errors(config)]
+        problems += [read.problem(path, message) for path, message in checks.errors(config)]
         if not problems:
-            problems += [read.problem(*note, "warning") for note in _notes(config, today or date.today())]
+            cards = {name: model_card(config, name) for name in config.models}
+            problems += [read.problem(*note, "warning") for note in checks.notes(config, cards, today or date.today())]
     problems.sort(key=lambda problem: (problem.line, problem.column))
     if config is None or any(problem.severity == "error" for problem in problems):
         return None, problems
@@ -670,181 +661,20 @@ def _validate(data: dict[str, Any]) -> tuple[Config | None, list[ErrorDetails]]:
         return None, error.errors(include_url=False)
 
 
-def _without(data: dict[str, Any], wrong: list[ErrorDetails]) -> dict[str, Any]:
+def _without(data: dict[str, Any], details: list[ErrorDetails]) -> dict[str, Any]:
     """The data less the keys that are wrong, where that leaves something to look at for further problems.
 
     What others refer to by name stays, and so does everything in lists, whose indices are places.
     """
     data = copy.deepcopy(data)
-    for detail in wrong:
-        place = detail["loc"]
-        named = len(place) == 2 and place[0] in ("providers", "models", "latency_classes", "fallbacks")
+    for detail in details:
+        path = detail["loc"]
+        named = len(path) == 2 and path[0] in ("providers", "models", "latency_classes", "fallbacks")
         holder: Any = data
-        for part in place[:-1]:
+        for part in path[:-1]:
             holder = holder.get(part) if isinstance(holder, dict) else None
         if isinstance(holder, dict):
-            spared = named or isinstance(holder.get(place[-1]), dict | list)
+            spared = named or isinstance(holder.get(path[-1]), dict | list)
             if detail["type"] == "extra_forbidden" or not spared:
-                holder.pop(place[-1], None)
+                holder.pop(path[-1], None)
     return data
-
-
-def _place(detail: ErrorDetails) -> document.Path:
-    return tuple(part for part in detail["loc"] if part != "[key]")
-
-
-def _plain(detail: ErrorDetails, read: Document | None) -> str:
-    """What pydantic found, in words that say what is allowed. A value that may be secret is never repeated."""
-    place = _place(detail)
-    kind, limits = detail["type"], detail.get("ctx", {})
-    if kind == "plain":
-        return str(limits["message"])
-    if kind == "extra_forbidden":
-        return _unknown("key", str(place[-1]), _keys_at(place[:-1]))
-    if kind == "missing":
-        return "is missing"
-    if "[key]" in detail["loc"]:
-        return "is no name: letters, digits and . _ : / @ + - are, up to 128, the first a letter or digit"
-    return f"{_ALLOWED.get(kind, 'is not what is allowed here').format_map(limits)}{_instead(place, detail['input'])}"
-
-
-_ALLOWED = {
-    "literal_error": "must be {expected}",
-    "string_type": "must be text",
-    "string_pattern_mismatch": "must be a name: letters, digits and . _ : / @ + -, the first a letter or digit",
-    "string_too_long": "must be no longer than {max_length} characters",
-    "string_too_short": "must not be empty",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number of reasonable size",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a number",
-    "decimal_type": "must be a number",
-    "decimal_parsing": "must be a number",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "too_short": "must name at least {min_length}",
-    "tuple_type": "must be a list: [one, another]",
-    "frozen_set_type": "must be a list: [one, another]",
-    "dict_type": "must be a mapping of keys to values",
-    "mapping_type": "must be a mapping of keys to values",
-    "model_type": "must be a mapping of keys to values",
-    "model_attributes_type": "must be a mapping of keys to values",
-}
-
-
-def _instead(place: document.Path, found: Any) -> str:
-    if place and place[-1] in ("value", "key", "redis"):
-        return ""
-    if found is None:
-        return ", but is empty"
-    if isinstance(found, dict | list | tuple):
-        return f", not a {'mapping' if isinstance(found, dict) else 'list'}"
-    return f", not {str(found)[:80]!r}"
-
-
-def _keys_at(place: document.Path) -> list[str]:
-    """The keys that a mapping at `place` may have."""
-    part: type[BaseModel] = Config
-    steps = iter(place)
-    for step in steps:
-        field = next(f for name, f in part.model_fields.items() if step in (name, f.alias))
-        inner, many = _inside(field.annotation)
-        if inner is None:
-            break
-        part = inner
-        if many:
-            next(steps, None)
-    return [field.alias or name for name, field in part.model_fields.items()]
-
-
-def _inside(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """The part that a field holds, and whether it holds many, by name or in a list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, False
-    many = get_origin(annotation) in (tuple, Mapping)
-    for argument in get_args(annotation):
-        inner, deeper = _inside(argument)
-        if inner is not None:
-            return inner, many or deeper
-    return None, many
-
-
-Found = tuple[document.Path, str]
-
-
-def _errors(config: Config) -> Iterator[Found]:
-    """What each part allows and the whole does not: names that nothing bears, and names borne twice."""
-
-    def known(noun: str, word: str | None, names: Iterable[str], *path: str | int) -> Iterator[Found]:
-        names = list(names)
-        if word is not None and word not in names:
-            yield path, _unknown(noun, word, names)
-
-    yield from known("latency class", config.server.default_class, config.latency_classes, "server", "default_class")
-    for name, entry in config.models.items():
-        yield from known("provider", entry.provider, config.providers, "models", name, "provider")
-        yield from known("fallback chain", entry.fallback, config.fallbacks, "models", name, "fallback")
-    for name, chain in config.fallbacks.items():
-        for index, link in enumerate(chain):
-            yield from known("model", link, config.models, "fallbacks", name, index)
-    seen: dict[str, int] = {}
-    for index, route in enumerate(config.routes):
-        path = ("routes", index)
-        if route.name in config.models:
-            yield (*path, "name"), f"{route.name!r} is a model's name already; callers could not tell them apart"
-        if route.name in seen:
-            yield (*path, "name"), f"{route.name!r} is the name of routes[{seen[route.name]}] already"
-        seen.setdefault(route.name, index)
-        yield from known("latency class", route.latency_class, config.latency_classes, *path, "class")
-        yield from known("fallback chain", route.fallback, config.fallbacks, *path, "fallback")
-        for place, candidate in enumerate(route.candidates):
-            yield from known("model", candidate, config.models, *path, "candidates", place)
-        lists: tuple[tuple[str, str, Iterable[str]], ...] = (
-            ("use_cases", "use case", config.use_cases),
-            ("tasks", "task", config.tasks.names),
-            ("classes", "latency class", config.latency_classes),
-        )
-        for key, noun, names in lists:
-            for place, word in enumerate(getattr(route.match, key) or ()):
-                yield from known(noun, word, names, *path, "match", key, place)
-
-
-def _notes(config: Config, today: date) -> Iterator[Found]:
-    """What can be used as it stands and is hardly meant so."""
-    if config.server.redis.get_secret_value():
-        yield ("server", "redis"), "is set, but this version keeps all state in the process"
-    for name, provider in config.providers.items():
-        if not provider.active:
-            models = ", ".join(model for model, entry in config.models.items() if entry.provider == name)
-            yield (
-                ("providers", name),
-                f"is off, because every key is empty; no candidates therefore: {models or 'none'}",
-            )
-    for name, entry in config.models.items():
-        card = model_card(config, name)
-        if card.retired and date.fromisoformat(card.retired) <= today:
-            instead = f"; its successor is {card.successor}" if card.successor else ""
-            yield ("models", name, "upstream"), f"{entry.upstream} was retired on {card.retired}{instead}"
-        if card.prices.input is None or card.prices.output is None:
-            yield (
-                ("models", name, "prices"),
-                "has no price for input or output, here or in the catalog; its calls count as unpriced",
-            )
-    used = {entry.fallback for entry in config.models.values()} | {route.fallback for route in config.routes}
-    for name, chain in config.fallbacks.items():
-        if name not in used:
-            yield ("fallbacks", name), "is used by no model and no route"
-        vendors = {config.models[link].provider for link in chain}
-        if len(chain) > 1 and len(vendors) == 1:
-            yield ("fallbacks", name), f"has models of {vendors.pop()} only; when that vendor fails all of it fails"
-    for index, route in enumerate(config.routes):
-        for earlier in config.routes[:index]:
-            if earlier.match.covers(route.match):
-                yield ("routes", index), f"is unreachable: {earlier.name!r} before it takes all of its calls"
-                break
-        if not any(config.active(config.models[name].provider) for name in route.candidates):
-            yield ("routes", index, "candidates"), "are all off, because their providers are"

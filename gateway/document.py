@@ -23,6 +23,8 @@ MAX_BYTES = 1024 * 1024
 MAX_NODES = 200_000
 """Aliases count as often as they are used: ten short lines can stand for a billion values."""
 MAX_DEPTH = 64
+ECHO = 80
+"""How much of a value messages repeat at most."""
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{word}" for word in ("str", "int", "float", "bool", "null", "timestamp", "merge"))
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -61,6 +63,8 @@ class Document:
     unset: set[Path] = field(default_factory=set)
     """Values that are unknown, because a variable is."""
     problems: list[Problem] = field(default_factory=list)
+    filled: set[str] = field(default_factory=set)
+    """What variables stood for: likely secrets, so never to be repeated in a message."""
 
     def problem(self, path: Path, message: str, severity: Literal["error", "warning"] = "error") -> Problem:
         """A problem at `path`, or at the nearest place above it that is in the text."""
@@ -68,6 +72,8 @@ class Document:
         while place and place not in self.marks:
             place = place[:-1]
         line, column = self.marks.get(place, (1, 1))
+        for text in sorted(self.filled, key=len, reverse=True):
+            message = message.replace(text, "***").replace(text[:ECHO], "***")
         return Problem(self.name, line, column, spell(path), message, severity)
 
 
@@ -231,6 +237,11 @@ class _Reader:
         if "${" not in text:
             return text
 
+        def remember(found: str) -> str:
+            if len(found) >= 6:
+                self.document.filled.add(found)
+            return found
+
         def replace(match: re.Match[str]) -> str:
             if match["escape"]:
                 return "${"
@@ -240,12 +251,12 @@ class _Reader:
                 return ""
             found = self.environ.get(match["name"])
             if match["default"] is not None:
-                return found or match["default"]
+                return remember(found) if found else match["default"]
             if found is None:
                 self.complain(path, f"the variable {match['name']} is not set; ${{{match['name']}:-}} would allow that")
                 self.document.unset.add(path)
                 return ""
-            return found
+            return remember(found)
 
         return _VARIABLE.sub(replace, text)
 
