@@ -339,9 +339,10 @@ class Reader:
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 continue
-            index = choice.get("index", 0)
-            if type(index) is int:
-                self._seen.add(index)
+            index = choice.get("index")
+            if type(index) is not int:
+                index = 0
+            self._seen.add(index)
             _observe_content(tally, choice.get("delta"))
             finish = choice.get("finish_reason")
             if finish:

@@ -1,0 +1,246 @@
+"""Inception's chat completions (Mercury): OpenAI's dialect with habits of its own. https://docs.inceptionlabs.ai
+
+Only fields that Inception documents are sent. Its answers are mended where they differ from OpenAI's: usage comes in
+two shapes, absent tool calls as an empty list or null, and what it changed of a request as a `warning`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from providers import openai
+from providers.abilities import fit, leave_out, neutral, refuse_dropped
+from providers.errors import Unsupported
+from providers.openai import bound, decode_error, decode_usage, dumps, observe, read_answer, set_stream
+from providers.types import Call, Json, Model, Reply, Tally
+
+__all__ = ["Provider", "Reader", "decode", "decode_error", "decode_usage", "encode", "mend_usage"]
+
+_MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id"})
+
+
+# --- The call as the vendor's request ---
+
+
+def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes, list[str]]:
+    """The request's body, and the parameters that were left out or bent."""
+    if call.body.get("diffusing"):
+        raise Unsupported(
+            "diffusing is not served: its snapshots replace each other, where callers expect parts that add up",
+            param="diffusing",
+        )
+    body, dropped = fit(call, model)
+    body["model"] = model.upstream
+    asked = body.get("reasoning_effort")
+    bound(body, model.card, dropped)
+    if asked in ("none", "minimal") and body.get("tools") and body.get("reasoning_effort") == "instant":
+        # Without reasoning Mercury is documented as unfit for tools.
+        body["reasoning_effort"] = "low"
+        if "reasoning_effort" not in dropped:
+            dropped.append("reasoning_effort")
+    for param in list(body):
+        if param not in model.card.accepts or body[param] is None:
+            leave_out(body, param, dropped)
+    stop = body.get("stop")
+    if isinstance(stop, str):
+        body["stop"] = [stop]
+    elif stop == []:
+        del body["stop"]
+    body["messages"] = [_encode_message(message, dropped) for message in body["messages"]]
+    set_stream(body, call.stream if stream is None else stream)
+    if "stream_options" in body:
+        body["stream_options"] = {"include_usage": True}
+    refuse_dropped(model, dropped)
+    return dumps(body), dropped
+
+
+def _encode_message(message: Json, dropped: list[str]) -> Json:
+    encoded = {key: value for key, value in message.items() if key in _MESSAGE_FIELDS}
+    if message.get("role") == "developer":
+        encoded["role"] = "system"
+    content = message.get("content")
+    if isinstance(content, list):
+        encoded["content"] = [_encode_part(part) for part in content]
+    elif not content and isinstance(message.get("refusal"), str):
+        encoded["content"] = message["refusal"]
+    for key in ("tool_calls", "tool_call_id"):
+        if key in encoded and not encoded[key]:
+            del encoded[key]
+    for key, value in message.items():
+        named = f"messages.{key}"
+        if key not in _MESSAGE_FIELDS and key != "refusal" and not neutral(key, value) and named not in dropped:
+            dropped.append(named)
+    return encoded
+
+
+def _encode_part(part: Any) -> Any:
+    match part:
+        case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
+            return {"type": "text", "text": text}
+        case _:
+            return part
+
+
+# --- The vendor's answer as ours ---
+
+
+def decode(provider: str, model: Model, headers: Mapping[str, str], body: bytes) -> Reply:
+    """A whole answer, mended, under the model's configured name."""
+    answer = read_answer(provider, headers, body)
+    warning = answer.pop("warning", None)
+    for choice in answer["choices"]:
+        if isinstance(choice, dict):
+            choice.setdefault("logprobs", None)
+            message = choice.get("message")
+            if isinstance(message, dict):
+                _mend_message(message)
+                message.setdefault("refusal", None)
+                for call in _calls(message):
+                    _mend_call(call)
+    _mend_top(answer)
+    answer.setdefault("system_fingerprint", None)
+    answer["model"] = model.name
+    tally = Tally(id=answer.get("id"))
+    observe(tally, answer)
+    warnings = (_text(warning),) if warning else ()
+    return Reply(dumps(answer), tally, headers, warnings=warnings)
+
+
+class Reader(openai.Reader):
+    """Mends each chunk before it is passed on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ids: dict[str, list[str]] = {}
+        """For each choice, the ids of its tool calls so far."""
+
+    def amend(self, chunk: Json) -> bool:
+        mended = _mend_top(chunk)
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if isinstance(delta, dict):
+                mended |= _mend_message(delta)
+                for call in _calls(delta):
+                    ids = self._ids.setdefault(str(choice.get("index", 0)), [])
+                    mended |= _mend_fragment(call, ids)
+        return mended
+
+
+def mend_usage(usage: Json) -> Json:
+    """Either of Inception's two shapes of usage in OpenAI's.
+
+    The flat shape does not say whether its completion tokens hold the reasoning; its total does.
+    """
+    prompt = usage.get("prompt_tokens") or 0
+    completion = usage.get("completion_tokens") or 0
+    cached = _nested(usage, "prompt_tokens_details", "cached_tokens", usage.get("cached_input_tokens"))
+    reasoning = _nested(usage, "completion_tokens_details", "reasoning_tokens", usage.get("reasoning_tokens"))
+    if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
+        completion += reasoning
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
+
+
+def _nested(usage: Json, group: str, name: str, flat: Any) -> Any:
+    details = usage.get(group)
+    value = details.get(name) if isinstance(details, dict) else None
+    return (flat or 0) if value is None else value
+
+
+def _mend_top(answer: Json) -> bool:
+    mended = False
+    for key in ("warning", "reasoning_summary"):
+        if key in answer and answer[key] is None:
+            del answer[key]
+            mended = True
+    usage = answer.get("usage")
+    if isinstance(usage, dict):
+        answer["usage"] = mend_usage(usage)
+        mended |= answer["usage"] != usage
+    return mended
+
+
+def _mend_message(message: Json) -> bool:
+    """A message or a delta: no empty tool calls, no call id of null, text as text."""
+    mended = False
+    for key in ("tool_calls", "tool_call_id"):
+        if key in message and not message[key]:
+            del message[key]
+            mended = True
+    content = message.get("content")
+    if isinstance(content, list):
+        message["content"] = "".join(_text(part) for part in content)
+        mended = True
+    return mended
+
+
+def _calls(message: Json) -> list[Json]:
+    calls = message.get("tool_calls")
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+
+
+def _mend_call(call: Json) -> None:
+    call.pop("index", None)
+    call["id"] = call.get("id") or _new_id()
+    call["type"] = call.get("type") or "function"
+
+
+def _mend_fragment(call: Json, ids: list[str]) -> bool:
+    """A part of a tool call: an index always, an id and a type on its first part and on no other.
+
+    `ids` are those of the calls begun so far.
+    """
+    before = dict(call)
+    id = call.get("id")
+    function = call.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    if type(call.get("index")) is not int:
+        if id in ids:
+            call["index"] = ids.index(id)
+        else:
+            call["index"] = len(ids) if id or name or not ids else len(ids) - 1
+    if call["index"] < len(ids):
+        call.pop("id", None)
+        call.pop("type", None)
+        if isinstance(function, dict) and "name" in function:
+            call["function"] = {key: value for key, value in function.items() if key != "name"}
+    else:
+        call["id"] = id or _new_id()
+        call["type"] = call.get("type") or "function"
+        ids += [call["id"]] * (call["index"] + 1 - len(ids))
+    return call != before
+
+
+def _new_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
+
+
+def _text(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case {"text": str(text)} | {"content": str(text)} | {"message": str(text)}:
+            return text
+        case {"type": _}:
+            return ""
+        case _:
+            return dumps(value).decode()
+
+
+# --- The vendor ---
+
+
+class Provider(openai.Provider):
+    """Inception's API under `base_url`."""
+
+    encode = staticmethod(encode)
+    decode = staticmethod(decode)
+    reader = Reader
