@@ -16,10 +16,10 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from providers.base import Provider
+    from providers.base import Vendor
 
 
-def load(kind: str) -> type[Provider]:
+def load(kind: str) -> type[Vendor]:
     """The `Provider` class of `providers/<kind>.py`.
 
     Raises LookupError, with the kinds there are, when no such vendor file exists.
@@ -27,7 +27,7 @@ def load(kind: str) -> type[Provider]:
     if kind.isidentifier() and importlib.util.find_spec(f"providers.{kind}"):
         found = getattr(importlib.import_module(f"providers.{kind}"), "Provider", None)
         if found is not None and found.__module__ == f"providers.{kind}":
-            provider: type[Provider] = found
+            provider: type[Vendor] = found
             return provider
     raise LookupError(f"unknown provider kind {kind!r}; known kinds: {', '.join(kinds())}")
 

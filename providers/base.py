@@ -76,7 +76,7 @@ class Chat(Protocol):
         """The answer as it arrives, once the vendor has accepted the request. Raises an error of `providers.errors`."""
 
 
-class Provider(Protocol):
+class Vendor(Protocol):
     """What the composition root builds for each entry under `providers`, and closes in the end.
 
     `base_url` is what the vendor's official SDK takes; `keys` are the vendor keys that calls take in turn.

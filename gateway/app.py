@@ -1,0 +1,140 @@
+"""The only place where things are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from gateway import errors
+from gateway.api import chat, health, metrics, models
+from gateway.auth import Auth
+from gateway.config import Config
+from gateway.journal import Journal
+from gateway.keys import Keys, Ring, SqliteKeys
+from gateway.metrics import Metrics
+from gateway.middleware import Door, Scope
+from gateway.record import Listener, Record, settle
+from gateway.snapshot import Snapshot, build
+from gateway.state import Blobs, Leases, LocalBlobs, LocalLeases
+from providers.errors import InvalidRequest, TalariaError
+from routing.health import Health, LocalHealth
+from routing.router import Router
+
+log = logging.getLogger("talaria")
+
+KEYS_LOOK_SECONDS = 0.5
+
+
+class Gateway:
+    """What lives as long as the process, and the snapshot that calls run under.
+
+    `listeners` hear every settled record once, in order; one that fails is logged and stops nobody.
+    """
+
+    def __init__(self, config: Config, keys: Keys | None = None) -> None:
+        self.snapshot: Snapshot = build(config)
+        self.metrics = Metrics()
+        self.health: Health = LocalHealth()
+        self.leases: Leases = LocalLeases()
+        self.blobs: Blobs = LocalBlobs()
+        self.keys = keys or (SqliteKeys(config.server.ledger) if config.server.auth == "keys" else None)
+        self.auth = Auth(Ring(self.keys.all()) if self.keys else None, self.metrics.refused)
+        self.router = Router(self.health, [self.metrics.attempted])
+        self.listeners: Sequence[Listener] = (self.metrics.settled, Journal(log).settled)
+        self.draining = False
+        self.metrics.configured(self.snapshot.hash)
+
+    def identify(self, scope: Scope) -> str | None:
+        """The id of the key that a request carries. Raises Unauthorized."""
+        return self.auth.identify(dict(scope["headers"]))
+
+    @contextmanager
+    def in_flight(self, latency_class: str) -> Iterator[None]:
+        gauge = self.metrics.in_flight(latency_class)
+        gauge.inc()
+        try:
+            yield
+        finally:
+            gauge.dec()
+
+    def settle(self, record: Record) -> None:
+        """Works a record out and tells everybody."""
+        settle(record)
+        for listener in self.listeners:
+            try:
+                listener(record)
+            except Exception as error:
+                log.error("%s a listener failed: %s", record.id, type(error).__name__)
+
+    async def watch_keys(self) -> None:
+        """Keeps the keys in memory those of the database."""
+        keys = self.keys
+        if keys is None:
+            return
+        seen = await asyncio.to_thread(keys.version)
+        while True:
+            await asyncio.sleep(KEYS_LOOK_SECONDS)
+            with contextlib.suppress(OSError, ValueError):
+                now = await asyncio.to_thread(keys.version)
+                if now != seen:
+                    self.auth.change(Ring(await asyncio.to_thread(keys.all)))
+                    seen = now
+
+
+def create_app(gateway: Gateway) -> Door:
+    """The gateway as an ASGI app."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(gateway.watch_keys())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await gateway.snapshot.aclose()
+
+    api = _api("Talaria", lifespan)
+    api.include_router(models.router(gateway))
+    api.include_router(health.router(gateway))
+    server = gateway.snapshot.config.server
+    if server.admin.listen is None:
+        api.include_router(metrics.router(gateway))
+    completions = chat.ChatCompletions(gateway)
+    return Door(api, {"/v1/chat/completions": completions}, home_only=server.auth == "none")
+
+
+def create_admin(gateway: Gateway) -> Door:
+    """What operators see, for a listener of its own."""
+    api = _api("Talaria operations", None)
+    api.include_router(health.router(gateway))
+    api.include_router(metrics.router(gateway))
+    return Door(api, {}, home_only=False)
+
+
+def _api(title: str, lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None) -> FastAPI:
+    api = FastAPI(title=title, version=version("talaria"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    api.add_exception_handler(TalariaError, _refused)
+    api.add_exception_handler(HTTPException, _refused)
+    api.add_exception_handler(RequestValidationError, _refused)
+    return api
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        status = error.status_code
+        words = {404: "Unknown request URL.", 405: "This method is not allowed here."}
+        error = InvalidRequest(words.get(status, str(error.detail)), code="unknown_url" if status == 404 else None)
+        error.status = status
+    elif isinstance(error, RequestValidationError):
+        error = InvalidRequest("The request is not valid.")
+    headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
+    return Response(errors.body(error), errors.face(error).status, headers, media_type="application/json")

@@ -1,0 +1,218 @@
+"""Every Prometheus instrument, named in one place, and filled from settled records and attempts.
+
+Label values form a closed set: they come from the configuration, and what callers send beside it counts as `other`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from gateway.errors import face
+from gateway.record import Record
+from routing.target import Attempt
+
+TTFT = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 40, 80)
+TPOT = (
+    *(0.0002, 0.0004, 0.0007, 0.001, 0.0014, 0.002, 0.0025, 0.0033, 0.005),
+    *(0.0067, 0.01, 0.0133, 0.02, 0.033, 0.05, 0.1, 0.25, 1),
+)
+STALL = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
+DURATION = (0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600)
+OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+
+DIRECT = "direct"
+"""The route of calls that name a model."""
+NONE = "none"
+
+
+class Metrics:
+    """One registry. Children are bound once per combination of labels and kept."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"talaria_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"talaria_{name}", text, labels, buckets=buckets, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"talaria_{name}", text, labels, registry=registry)
+
+        self._requests = cache(
+            counter(
+                "requests",
+                "Requests by how they ended.",
+                *("route", "latency_class", "outcome", "error_type", "use_case"),
+            ).labels
+        )
+        self._duration = cache(
+            histogram(
+                "request_duration_seconds",
+                "From a request's arrival to the end of its answer.",
+                DURATION,
+                *("route", "latency_class", "stream"),
+            ).labels
+        )
+        self._overhead = cache(
+            histogram(
+                "overhead_seconds",
+                "The gateway's own part of the time until an answer, or its first event.",
+                OVERHEAD,
+                "route",
+            ).labels
+        )
+        self.in_flight = cache(
+            gauge("requests_in_flight", "Requests whose answer has not ended.", "latency_class").labels
+        )
+        self._attempts = cache(
+            counter(
+                "upstream_attempts",
+                "Tries at vendors by how they ended.",
+                *("provider", "model", "outcome", "error_type"),
+            ).labels
+        )
+        self._upstream = cache(
+            histogram(
+                "upstream_duration_seconds",
+                "From sending to a vendor until its whole answer, or the first event of its stream.",
+                DURATION,
+                *("provider", "model"),
+            ).labels
+        )
+        self._ttft = cache(
+            histogram(
+                "time_to_first_token_seconds",
+                "From a request's arrival to the first content-bearing event of its stream.",
+                TTFT,
+                *("provider", "model", "latency_class"),
+            ).labels
+        )
+        self._tpot = cache(
+            histogram(
+                "time_per_output_token_seconds",
+                "Time after the first event of a stream, by output token; one observation a request.",
+                TPOT,
+                *("provider", "model"),
+            ).labels
+        )
+        self._stall = cache(
+            histogram("stream_stall_seconds", "The largest gap in a stream.", STALL, *("provider", "model")).labels
+        )
+        self._retries = cache(
+            counter("retries", "Further tries at the same target.", "provider", "model", "reason").labels
+        )
+        self._fallbacks = cache(
+            counter("fallbacks", "Steps on to the next target.", "route", "from_model", "to_model", "reason").labels
+        )
+        self._tokens = cache(
+            counter(
+                "tokens",
+                "Tokens by type; reasoning is a part of output.",
+                *("provider", "model", "type", "use_case"),
+            ).labels
+        )
+        self._estimated = cache(counter("estimated_tokens", "Tokens that no vendor counted, by rule.", "model").labels)
+        self._cost = cache(
+            counter(
+                "cost_dollars", "Dollars, by the prices configured.", "provider", "model", "route", "use_case"
+            ).labels
+        )
+        self._unpriced = cache(counter("unpriced_requests", "Answers whose price is unknown.", "model").labels)
+        self._malformed = cache(
+            counter("malformed_events", "Stream events that could not be read and were skipped.", "provider").labels
+        )
+        self._unknown_finish = cache(
+            counter("unknown_finish_reason", "Finish reasons without a counterpart.", "provider").labels
+        )
+        self._auth_failures = cache(counter("auth_failures", "Requests without a valid key.", "reason").labels)
+        gauge("build_info", "The version that runs.", "version").labels(version("talaria")).set(1)
+        self._config = gauge("config_info", "The configuration that runs.", "hash")
+
+    def expose(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def configured(self, hash: str) -> None:
+        self._config.clear()
+        self._config.labels(hash).set(1)
+
+    def refused(self, reason: str) -> None:
+        self._auth_failures(reason).inc()
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Listens to the router."""
+        model, error = attempt.model, attempt.error
+        if attempt.cancelled:
+            outcome, label = "cancelled", NONE
+        elif error is None:
+            outcome, label = "ok", NONE
+            self._upstream(model.provider, model.name).observe(attempt.seconds)
+        else:
+            found = face(error)
+            outcome, label = found.outcome, found.label
+        self._attempts(model.provider, model.name, outcome, label).inc()
+
+    def settled(self, record: Record) -> None:
+        """Listens for settled records."""
+        journey = record.journey
+        route = (journey.plan.route or DIRECT) if journey else NONE
+        found = record.face
+        label = found.label if found else NONE
+        use_case = record.use_case
+        self._requests(route, record.latency_class, record.outcome, label, use_case).inc()
+        stream = record.call is not None and record.call.stream
+        self._duration(route, record.latency_class, "true" if stream else "false").observe(record.seconds)
+        if journey is None:
+            return
+        self._overhead(route).observe(record.overhead_seconds)
+        for last, attempt in zip(journey.attempts, journey.attempts[1:], strict=False):
+            reason = face(last.error).label if last.error else NONE
+            if last.model.name == attempt.model.name:
+                self._retries(attempt.model.provider, attempt.model.name, reason).inc()
+            else:
+                self._fallbacks(route, last.model.name, attempt.model.name, reason).inc()
+        served = journey.served
+        tally = record.tally
+        if served is not None and tally is not None:
+            self._served(record, served.model.provider, served.model.name, route)
+        elif record.estimated:
+            model = journey.attempts[-1].model
+            self._spent(record, model.provider, model.name, route)
+
+    def _served(self, record: Record, provider: str, model: str, route: str) -> None:
+        call, tally = record.call, record.tally
+        if call is None or tally is None:
+            return
+        if call.stream and record.answered is not None:
+            self._ttft(provider, model, record.latency_class).observe(record.answered - record.started)
+            if record.usage.output > 1:
+                self._tpot(provider, model).observe((record.ended - record.answered) / (record.usage.output - 1))
+            self._stall(provider, model).observe(record.stall_seconds)
+        if tally.malformed:
+            self._malformed(provider).inc(tally.malformed)
+        if tally.unknown_finish:
+            self._unknown_finish(provider).inc()
+        self._spent(record, provider, model, route)
+
+    def _spent(self, record: Record, provider: str, model: str, route: str) -> None:
+        usage, use_case = record.usage, record.use_case
+        for kind, tokens in (
+            ("input", usage.input),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write + usage.cache_write_1h),
+            ("output", usage.output),
+            ("reasoning", usage.reasoning),
+        ):
+            if tokens:
+                self._tokens(provider, model, kind, use_case).inc(tokens)
+        if record.estimated:
+            self._estimated(model).inc(usage.prompt + usage.output)
+        if record.cost is None:
+            self._unpriced(model).inc()
+        else:
+            self._cost(provider, model, route, use_case).inc(float(record.cost))

@@ -1,0 +1,126 @@
+"""The door: one id and one clock for every request, the house rules, and a word for whatever went wrong within.
+
+Pure ASGI, as is all that a chat passes through: nothing stands between a caller's leaving and those who wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gateway import errors
+from gateway.config import is_loopback
+from providers.errors import InvalidRequest, TalariaError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_HEADER_BYTES = 64 * 1024
+
+log = logging.getLogger("talaria")
+
+
+class Exchange:
+    """What the door knows of one request."""
+
+    __slots__ = ("id", "responding", "started")
+
+    def __init__(self) -> None:
+        self.id = "req_" + os.urandom(12).hex()
+        self.started = time.monotonic()
+        self.responding = False
+
+
+class Door:
+    """Gives each request its `Exchange` (in the scope, as `exchange`) and the paths in `hot` straight to their app.
+
+    `home_only` serves requests alone that were sent to a loopback name, so that no web page can reach a gateway without
+    keys through a name of its own.
+    """
+
+    def __init__(self, app: App, hot: dict[str, App], home_only: bool) -> None:
+        self._app = app
+        self._hot = hot
+        self._home_only = home_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = scope["exchange"] = Exchange()
+        hot = self._hot.get(scope["path"])
+        try:
+            self._admit(scope)
+            if hot is not None and scope["method"] == "POST":
+                await hot(scope, receive, send)
+            else:
+                await self._app(scope, receive, _labelled(send, exchange))
+        except TalariaError as error:
+            await refuse(error, exchange, send)
+        except Exception as error:
+            _report(error, exchange)
+            if not exchange.responding:
+                await refuse(error, exchange, send)
+
+    def _admit(self, scope: Scope) -> None:
+        size = 0
+        host = b""
+        for name, value in scope["headers"]:
+            size += len(name) + len(value)
+            if name == b"host":
+                host = value
+        if size > MAX_HEADER_BYTES:
+            refused = InvalidRequest("The headers of your request are too large.", code="headers_too_large")
+            refused.status = 431
+            raise refused
+        if self._home_only and not is_loopback(_name(host.decode("latin-1"))):
+            refused = InvalidRequest(
+                "Without keys only requests to a loopback name, such as localhost, are served.", code="forbidden_host"
+            )
+            refused.status = 403
+            raise refused
+
+
+async def refuse(error: BaseException, exchange: Exchange, send: Send) -> None:
+    """Answers a request with an error."""
+    exchange.responding = True
+    body = errors.body(error)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", exchange.id.encode()),
+        *errors.headers(error),
+    ]
+    await send({"type": "http.response.start", "status": errors.face(error).status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _labelled(send: Send, exchange: Exchange) -> Send:
+    async def labelled(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            exchange.responding = True
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", exchange.id.encode())]
+        await send(message)
+
+    return labelled
+
+
+def _name(host: str) -> str:
+    """The host without its port: `[::1]:80` -> `::1`."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _report(error: Exception, exchange: Exchange) -> None:
+    # Where it happened, not what it said: a message may quote the request or a key.
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames[-6:]))
+    log.error("%s internal error %s at %s", exchange.id, type(error).__name__, where)

@@ -1,0 +1,129 @@
+"""The settled record: what came of a call, told once at its end to all who listen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from gateway.errors import Face, face
+from providers.catalog import cost
+from providers.types import Call, Tally, Usage
+from routing.router import Journey
+
+CHARS_PER_TOKEN = 4
+"""The rule for tokens that no vendor counted; what comes of it is marked as estimated."""
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled while the call is served; `settle` works out the rest. Times are monotonic seconds."""
+
+    id: str
+    started: float
+    started_unix: float = field(default_factory=time.time)
+    call: Call | None = None
+    """None where the request was refused before it could be read."""
+    latency_class: str = "none"
+    use_case: str = "other"
+    journey: Journey | None = None
+    tally: Tally | None = None
+    """Of the answer that the caller got, whole or in part."""
+    error: BaseException | None = None
+    cancelled: bool = False
+    status: int = 200
+    answered: float | None = None
+    """When the answer, or its first content-bearing event, was there."""
+    stall_seconds: float = 0.0
+    """The largest gap between two parts of the stream."""
+    ended: float = 0.0
+
+    usage: Usage = field(default_factory=Usage)
+    estimated: bool = False
+    cost: Decimal | None = None
+    """Dollars; None where a price is missing."""
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.started
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        return None if self.answered is None else self.answered - self.started
+
+    @property
+    def overhead_seconds(self) -> float:
+        """The gateway's own part of the time until the answer or its first event, or until the failure."""
+        spent = (self.answered or self.ended) - self.started
+        return max(0.0, spent - (self.journey.upstream_seconds if self.journey else 0.0))
+
+    @property
+    def face(self) -> Face | None:
+        return None if self.error is None else face(self.error)
+
+    @property
+    def outcome(self) -> str:
+        """ok, cancelled, caller_error, policy, upstream_error or internal."""
+        if self.cancelled:
+            return "cancelled"
+        found = self.face
+        return "ok" if found is None else found.outcome
+
+
+Listener = Callable[[Record], None]
+
+
+def settle(record: Record) -> None:
+    """Works out usage and cost: what the vendor billed where it said so, an estimate marked as such where not."""
+    record.ended = time.monotonic()
+    journey = record.journey
+    served = journey.served if journey else None
+    if served is None or record.call is None:
+        _settle_unserved(record)
+        return
+    tally = record.tally
+    whole = tally is not None and tally.finish is not None and tally.usage is not None
+    if whole and tally is not None and tally.usage is not None:
+        record.usage = tally.usage
+    else:
+        record.usage, record.estimated = estimate(record.call, tally), True
+    record.cost = cost(record.usage, served.model.card.prices)
+
+
+def _settle_unserved(record: Record) -> None:
+    """A caller who left while a vendor was at work has that vendor's bill all the same."""
+    journey = record.journey
+    if record.call is None or journey is None or not journey.attempts or not journey.attempts[-1].cancelled:
+        return
+    last = journey.attempts[-1]
+    record.usage, record.estimated = estimate(record.call, last.tally), True
+    record.cost = cost(record.usage, last.model.card.prices)
+
+
+def estimate(call: Call, tally: Tally | None) -> Usage:
+    """Tokens of an answer that broke off, or whose vendor did not count: by the characters that went each way."""
+    stated = tally.usage if tally else None
+    output = -(-tally.chars // CHARS_PER_TOKEN) if tally else 0
+    if stated is not None and stated.prompt:
+        return Usage(
+            input=stated.input,
+            cache_read=stated.cache_read,
+            cache_write=stated.cache_write,
+            cache_write_1h=stated.cache_write_1h,
+            output=max(stated.output, output),
+            reasoning=stated.reasoning,
+        )
+    return Usage(input=-(-_chars(call.body.get("messages")) // CHARS_PER_TOKEN), output=output)
+
+
+def _chars(node: Any) -> int:
+    """Characters of all text below a node; images and other data count for nothing."""
+    if isinstance(node, str):
+        return 0 if node.startswith("data:") else len(node)
+    if isinstance(node, dict):
+        return sum(map(_chars, node.values()))
+    if isinstance(node, list):
+        return sum(map(_chars, node))
+    return 0

@@ -1,0 +1,107 @@
+"""What the commands run: the gateway from a file, the demo, the simulator alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway import server
+from gateway.app import Gateway, create_admin, create_app
+from gateway.config import Config, load, parse
+from gateway.demo import DEMO, GREETING
+from gateway.keys import Ring
+from gateway.server import Site
+from providers.simulator import create_app as create_simulator
+from providers.simulator.server import Protocol
+
+log = logging.getLogger("talaria")
+
+
+async def serve_file(path: Path, host: str | None, port: int | None) -> None:
+    """The gateway with a configuration file. Raises ConfigError, and OSError where it cannot listen."""
+    config = load(path).listening(host, port)
+    log_as_configured(config)
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    await _serve(config, [], lambda url: log.info("listening on %s", url))
+
+
+async def serve_demo(host: str | None, port: int | None) -> None:
+    """The gateway with the simulator beside it on a free port."""
+    beside = Site(create_simulator(), server.listen("127.0.0.1", 0), Protocol)
+    config = parse(DEMO.format(simulator=beside.url), "demo.yaml").listening(host, port)
+    log_as_configured(config)
+
+    def greet(url: str) -> None:
+        models = ", ".join([*config.models, *(route.name for route in config.routes)])
+        print(GREETING.format(url=url, models=models), flush=True)
+
+    await _serve(config, [beside], greet)
+
+
+async def serve_simulator(host: str, port: int, seed: int, speed: float) -> None:
+    """The simulator alone."""
+    site = Site(create_simulator(seed=seed, speed=speed), server.listen(host, port), Protocol)
+
+    def ready() -> None:
+        print(f"simulated vendors: {site.url}/inception/v1 {site.url}/openai/v1 {site.url}/anthropic", flush=True)
+
+    await server.run([site], drain_seconds=1, on_ready=ready)
+
+
+async def _serve(config: Config, beside: list[Site], on_ready: Callable[[str], None]) -> None:
+    gateway = Gateway(config)
+    _first_key(gateway)
+    main = Site(create_app(gateway), server.listen(*config.server.address))
+    sites = [main]
+    if config.server.admin.address is not None:
+        sites.append(Site(create_admin(gateway), server.listen(*config.server.admin.address)))
+
+    def drain() -> None:
+        gateway.draining = True
+        log.info("draining: answers under way have %g seconds to end", config.server.drain_seconds)
+
+    await server.run(
+        [*sites, *beside],
+        drain_seconds=config.server.drain_seconds,
+        on_ready=lambda: on_ready(main.url),
+        on_drain=drain,
+    )
+
+
+def _first_key(gateway: Gateway) -> None:
+    """Without any key nobody could call: the first start makes one, and shows it this once."""
+    if gateway.keys is None or gateway.keys.all():
+        return
+    _, text = gateway.keys.create("first")
+    gateway.auth.change(Ring(gateway.keys.all()))
+    print(f"The first application key, shown only now:\n\n  {text}\n", flush=True)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+                "level": record.levelname.lower(),
+                "message": record.getMessage(),
+            }
+        )
+
+
+def log_as_configured(config: Config) -> None:
+    """Sends the log to stderr, at the level and in the format that the configuration asks for."""
+    handler = logging.StreamHandler(sys.stderr)
+    if config.server.log.format == "json":
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(config.server.log.level.upper())
+    log.propagate = False

@@ -1,0 +1,143 @@
+"""One configuration, built: all that a call needs to know of it, worked out before the first one comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import providers
+from gateway.config import Config, LatencyClass, model
+from gateway.wire.openai import Chat
+from providers.errors import InvalidRequest
+from providers.http import AiohttpTransport, Transport
+from providers.types import Call, Hints, Timeouts
+from routing import policies
+from routing.route import Match, Route, Table
+from routing.router import Budget
+from routing.target import Target
+
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A configuration with its targets, routes and budgets. Never changed: another configuration is another one."""
+
+    config: Config
+    hash: str
+    table: Table
+    transports: Sequence[Transport]
+    budgets: Mapping[str, Budget]
+    tasks: frozenset[str]
+    use_cases: frozenset[str]
+
+    def call(self, id: str, started: float, raw: bytes, chat: Chat, hints: Hints, key_id: str | None) -> Call:
+        """The call for a request. Raises InvalidRequest for a hint that this configuration does not know."""
+        if hints.task is not None and hints.task not in self.tasks:
+            raise _unknown("task", hints.task, self.tasks)
+        if hints.latency_class is not None and hints.latency_class not in self.budgets:
+            raise _unknown("latency class", hints.latency_class, self.budgets)
+        return Call(
+            id=id,
+            dialect="openai",
+            operation="chat",
+            raw=raw,
+            body=chat.body,
+            model=chat.model,
+            stream=chat.stream,
+            include_usage=chat.include_usage,
+            needs=chat.needs,
+            hints=hints,
+            started=started,
+            deadline=started,
+            snapshot=self.hash,
+            key_id=key_id,
+        )
+
+    def budget(self, call: Call, route: Route | None) -> tuple[str, Budget]:
+        """The latency class a call runs under, and what it may take; sets the call's deadline by it."""
+        name = call.hints.latency_class or (route.latency_class if route else None) or self.config.server.default_class
+        limit = self.config.latency_classes[name].deadline_ms
+        if call.hints.deadline_ms is not None:
+            limit = min(limit, call.hints.deadline_ms)
+        call.deadline = call.started + limit / 1000
+        return name, self.budgets[name]
+
+    def use_case(self, hints: Hints) -> str:
+        """As metrics count it: one of the configured names, or `other`."""
+        return hints.use_case if hints.use_case in self.use_cases else OTHER
+
+    async def aclose(self) -> None:
+        for transport in self.transports:
+            await transport.aclose()
+
+
+def build(config: Config, transport: type[AiohttpTransport] = AiohttpTransport) -> Snapshot:
+    """Everything that one configuration asks for; vendors whose every key is empty are left out."""
+    transports: list[Transport] = []
+    chats = {}
+    for name, provider in config.providers.items():
+        if not provider.active:
+            continue
+        transports.append(transport(provider.connections))
+        chats[name] = providers.load(provider.kind)(name, provider.base_url, provider.secrets, transports[-1])
+    targets: dict[str, Target] = {}
+    off: dict[str, str] = {}
+    for name, entry in config.models.items():
+        if entry.provider in chats:
+            targets[name] = Target(model(config, name), chats[entry.provider])  # type: ignore[arg-type]
+        else:
+            off[name] = f"its provider `{entry.provider}` has no key"
+
+    def chain(name: str | None) -> tuple[Target, ...]:
+        return tuple(targets[each] for each in config.fallbacks[name] if each in targets) if name else ()
+
+    table = Table(
+        models=targets,
+        routes=tuple(
+            Route(
+                name=route.name,
+                match=Match(
+                    models=frozenset(route.match.models),
+                    use_cases=frozenset(route.match.use_cases or ()),
+                    tasks=frozenset(route.match.tasks or ()),
+                    classes=frozenset(route.match.classes or ()),
+                ),
+                candidates=tuple(targets[each] for each in route.candidates if each in targets),
+                fallback=chain(route.fallback),
+                policy=policies.load(route.choose.by)(),
+                latency_class=route.latency_class,
+            )
+            for route in config.routes
+        ),
+        fallbacks={name: chain(entry.fallback) for name, entry in config.models.items() if entry.fallback},
+        off=off,
+    )
+    return Snapshot(
+        config=config,
+        hash=config.hash,
+        table=table,
+        transports=tuple(transports),
+        budgets={name: _budget(each) for name, each in config.latency_classes.items()},
+        tasks=frozenset(config.tasks.names),
+        use_cases=frozenset(config.use_cases),
+    )
+
+
+def _budget(latency_class: LatencyClass) -> Budget:
+    return Budget(
+        timeouts=Timeouts(
+            connect=latency_class.connect_ms / 1000,
+            first_token=latency_class.first_token_ms / 1000,
+            idle=latency_class.idle_ms / 1000,
+        ),
+        retries=latency_class.retries,
+    )
+
+
+def _unknown(noun: str, word: str, known: Mapping[str, object] | frozenset[str]) -> InvalidRequest:
+    return InvalidRequest(
+        f"Unknown {noun} {word[:64]!r}; known ones: {', '.join(sorted(known))}.",
+        param=f"metadata.{noun.replace(' ', '_')}",
+        code="invalid_value",
+    )

@@ -1,0 +1,164 @@
+"""The one loop of attempts: this target again, the next one, or back to the caller with the failure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from providers.base import Stream
+from providers.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    ModelGone,
+    ProviderError,
+    TalariaError,
+    TimedOut,
+    Unavailable,
+    Unsupported,
+)
+from providers.types import Call, Reply, Timeouts
+from routing import retry
+from routing.health import Health
+from routing.route import Plan
+from routing.target import Attempt, Target
+
+
+@dataclass(slots=True)
+class Journey:
+    """A call's way through the attempts: filled as it goes, and true at every moment of it."""
+
+    plan: Plan
+    attempts: list[Attempt] = field(default_factory=list)
+    served: Target | None = None
+    """The target whose answer goes to the caller."""
+
+    @property
+    def upstream_seconds(self) -> float:
+        return sum(attempt.seconds for attempt in self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an attempt may take, from the call's latency class."""
+
+    timeouts: Timeouts
+    retries: int
+
+
+Listener = Callable[[Attempt], None]
+
+
+class Router:
+    """Serves calls from plans. `listeners` hear every attempt once, as soon as its outcome is known."""
+
+    def __init__(self, health: Health, listeners: Sequence[Listener] = ()) -> None:
+        self._health = health
+        self._listeners = tuple(listeners)
+
+    async def serve(self, call: Call, journey: Journey, budget: Budget) -> Reply | Stream:
+        """The whole answer, or a stream whose first content-bearing event is there: the commit point.
+
+        Every failure before that leads where `routing.retry` says. Raises the last failure when no way is left,
+        DeadlineExceeded when the call's time is up.
+        """
+        targets = journey.plan.targets
+        failures: list[TalariaError] = []
+        window = 0
+        for position, target in enumerate(targets):
+            if window and (target.model.card.context or 0) <= window:
+                continue
+            last_resort = position == len(targets) - 1
+            tries = 0
+            while True:
+                tries += 1
+                error = await self._attempt(call, journey, target, budget, last_resort)
+                if not isinstance(error, TalariaError):
+                    return error
+                failures.append(error)
+                steps = retry.steps(error)
+                spent = len(journey.attempts) >= retry.MAX_ATTEMPTS
+                if spent or not steps.again or tries > budget.retries:
+                    break
+                pause = retry.pause(error, tries)
+                if pause > retry.PATIENCE_SECONDS or time.monotonic() + pause >= call.deadline:
+                    break
+                await asyncio.sleep(pause)
+            if spent or not steps.onward:
+                break
+            if time.monotonic() >= call.deadline:
+                raise DeadlineExceeded("The deadline passed before any model had answered.", code="timeout")
+            if isinstance(error, ContextTooLong):
+                window = target.model.card.context or 0
+        raise _verdict(failures, journey.plan)
+
+    async def _attempt(
+        self, call: Call, journey: Journey, target: Target, budget: Budget, last_resort: bool
+    ) -> Reply | Stream | TalariaError:
+        attempt = Attempt(target.model, time.monotonic())
+        journey.attempts.append(attempt)
+        stream: Stream | None = None
+        try:
+            async with asyncio.timeout_at(_limit(call, attempt.started, budget, last_resort)):
+                if call.stream:
+                    stream = await target.chat.stream(call, target.model, budget.timeouts)
+                    await stream.begin()
+                    answer: Reply | Stream = stream
+                else:
+                    answer = await target.chat.complete(call, target.model, budget.timeouts)
+        except TimeoutError:
+            attempt.error = TimedOut(f"{target.model.provider}: no answer in time", provider=target.model.provider)
+        except TalariaError as error:
+            attempt.error = error
+        except asyncio.CancelledError:
+            attempt.cancelled = True
+            attempt.tally = stream.tally if stream else None
+            if stream is not None:
+                stream.close()
+            self._tell(attempt)
+            raise
+        else:
+            journey.served = target
+            self._tell(attempt)
+            return answer
+        if stream is not None:
+            attempt.tally = stream.tally
+            stream.close()
+        self._tell(attempt)
+        return attempt.error
+
+    def _tell(self, attempt: Attempt) -> None:
+        now = time.monotonic()
+        attempt.seconds = now - attempt.started
+        self._health.learn(attempt, now)
+        for listener in self._listeners:
+            listener(attempt)
+
+
+def _limit(call: Call, now: float, budget: Budget, last_resort: bool) -> float:
+    """When an attempt is given up, on the monotonic clock.
+
+    With nowhere left to go, waiting is better than giving up, so the last target may use all the time there is. Another
+    gets the first-token limit where it streams, and half of what is left where its answer comes whole.
+    """
+    if last_resort:
+        return call.deadline
+    if call.stream and budget.timeouts.first_token is not None:
+        return min(call.deadline, now + budget.timeouts.first_token)
+    return now + (call.deadline - now) / 2
+
+
+def _verdict(failures: Sequence[TalariaError], plan: Plan) -> TalariaError:
+    """The error that goes to the caller when every target failed: the last one's class.
+
+    A target that could not take the request at all says less than one that tried. The soonest known rest goes along.
+    """
+    tried = [error for error in failures if not isinstance(error, (Unsupported, ModelGone))]
+    error = (tried or failures)[-1]
+    if isinstance(error, ModelGone) and plan.route is not None:
+        return Unavailable(f"No model of route `{plan.route}` is served any more.", provider=error.provider, status=503)
+    rests = [each.retry_after for each in failures if isinstance(each, ProviderError) and each.retry_after is not None]
+    if rests and isinstance(error, ProviderError) and error.retry_after is None:
+        error.retry_after = min(rests)
+    return error

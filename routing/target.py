@@ -1,0 +1,42 @@
+"""A place a call can go to, and what came of going there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from providers.base import Chat
+from providers.abilities import missing
+from providers.errors import TalariaError
+from providers.types import Call, Model, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A configured model together with the vendor that serves it."""
+
+    model: Model
+    chat: Chat
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def lacks(self, call: Call) -> Mapping[str, str]:
+        """The abilities that the call needs and the model has not, each with the parameter that asks for it."""
+        return missing(call, self.model)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one target; told to listeners when its outcome is known."""
+
+    model: Model
+    started: float
+    """Monotonic seconds."""
+    seconds: float = 0.0
+    """Until the whole answer, or the first content-bearing event of a stream, or the failure."""
+    error: TalariaError | None = None
+    cancelled: bool = False
+    tally: Tally | None = None
+    """What an attempt that failed on the way had already received, if anything."""
