@@ -187,7 +187,7 @@ def _policy(name: str) -> str:
 
 def _abilities(words: frozenset[str]) -> frozenset[str]:
     for word in sorted(words - catalog.ABILITIES):
-        raise wrong(unknown("ability", word, catalog.ABILITIES))
+        raise wrong(unknown("ability", word, sorted(catalog.ABILITIES)))
     return words
 
 

@@ -20,7 +20,7 @@ def wrong(message: str, *at: str) -> PydanticCustomError:
 
 def unknown(noun: str, word: str, known: Iterable[str]) -> str:
     """No such word; with the nearest that there is, and all of them."""
-    known = sorted(known)
+    known = list(known)
     lower = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), lower, 1, 0.55)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
