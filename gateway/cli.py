@@ -94,7 +94,7 @@ def check(file: Path, as_json: JsonOption = False) -> None:
         _print([_fields(problem) for problem in problems])
     else:
         for problem in problems:
-            print(f"{problem.severity}: {problem}" if problem.severity == "warning" else problem)
+            print(problem)
         if not errors:
             print(f"{file} is valid.")
     if errors:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import fleet
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests (`pytest.mark.anyio`) run where the gateway does."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def recorded(pytestconfig: pytest.Config) -> Path:
     """The folder of recorded vendor traffic, one interaction a line in `<vendor>_<api>.jsonl`."""
     folder = pytestconfig.getoption("--recorded")
@@ -25,3 +34,28 @@ def recorded(pytestconfig: pytest.Config) -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"--recorded: {folder} is not a folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def _simulator() -> Iterator[fleet.Simulator]:
+    with fleet.simulated() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(_simulator: fleet.Simulator) -> fleet.Simulator:
+    """The vendors, at full speed, with no faults and an empty bill."""
+    _simulator.reset()
+    return _simulator
+
+
+@pytest.fixture(scope="session")
+def _gateway(_simulator: fleet.Simulator) -> Iterator[fleet.Serving]:
+    with fleet.serving(fleet.THREE_VENDORS.format(simulator=_simulator.url)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def gateway(_gateway: fleet.Serving, simulator: fleet.Simulator) -> fleet.Serving:
+    """A gateway in front of the three vendors, with `fleet.THREE_VENDORS`."""
+    return _gateway
