@@ -266,7 +266,8 @@ class Reader:
         for event in events:
             data = event.data
             if data == b"[DONE]":
-                self.end(batch)
+                # Some look-alikes give no finish reason, but this word.
+                self.end(batch, whole=self.finished or self._tally.begun)
                 break
             try:
                 chunk = loads(data)
@@ -283,10 +284,10 @@ class Reader:
             self._pass(chunk, data, batch)
         return batch
 
-    def end(self, batch: Batch) -> None:
+    def end(self, batch: Batch, whole: bool) -> None:
         """Closes the answer: adds what was held back, or finds that it came to no end."""
         self.done = True
-        if not self.finished:
+        if not whole:
             self.failure = BadReply(f"{self._provider} closed the stream early", provider=self._provider)
         elif self._include_usage and not self._usage_sent:
             if self._held is not None:
@@ -579,12 +580,12 @@ class Provider:
                 except StopAsyncIteration:
                     batch = reader.read(splitter.flush())
                     if not (reader.done or reader.failure):
-                        reader.end(batch)
+                        reader.end(batch, whole=reader.finished)
                 except ProviderError as error:
                     # What breaks after the last finish reason breaks nothing.
                     if not reader.finished:
                         raise self._named(error) from None
-                    reader.end(batch)
+                    reader.end(batch, whole=True)
                 if batch:
                     yield batch
                 if reader.failure is not None:

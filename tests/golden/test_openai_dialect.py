@@ -93,7 +93,7 @@ def test_events_become_chunks(vendor: str, case: dict[str, Any], compact: bool) 
     reader = adapter(vendor).Reader("vendor", a_model(vendor, case), case["include_usage"], tally)
     batch = reader.read(Splitter().feed("".join(f"data: {text}\n\n" for text in texts).encode()))
     if not (reader.done or reader.failure):
-        reader.end(batch)
+        reader.end(batch, whole=reader.finished)
 
     assert [json.loads(chunk) for chunk in batch] == case["chunks"]
     assert type(reader.failure).__name__ == case.get("error", "NoneType")
