@@ -82,9 +82,12 @@ def notes(config: Config, cards: Mapping[str, Card], today: date) -> Iterator[Fo
         if len(chain) > 1 and len(vendors) == 1:
             yield ("fallbacks", name), f"has models of {vendors.pop()} only; when that vendor fails all of it fails"
     for index, route in enumerate(config.routes):
-        for earlier in config.routes[:index]:
-            if earlier.match.covers(route.match):
-                yield ("routes", index), f"is unreachable: {earlier.name!r} before it takes all of its calls"
-                break
+        takers = [
+            next((earlier.name for earlier in config.routes[:index] if earlier.match.covers(route.match, word)), None)
+            for word in route.match.models
+        ]
+        if None not in takers:
+            names = ", ".join(dict.fromkeys(str(name) for name in takers))
+            yield ("routes", index), f"is unreachable: what it would take is taken before it, by {names}"
         if not any(config.active(config.models[name].provider) for name in route.candidates):
             yield ("routes", index, "candidates"), "are all off, because their providers are"

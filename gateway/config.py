@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
@@ -110,16 +111,16 @@ def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
 
 def _address(text: str) -> str:
     host, port = _split(text)
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise wrong('must be host:port, such as "127.0.0.1:8080" or "[::1]:8080"')
     return text
 
 
 def _split(address: str) -> tuple[str, str]:
     host, _, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        return host[1:-1], port
-    return ("", "") if ":" in host or any(letter.isspace() for letter in host) else (host, port)
+    if found := re.fullmatch(r"\[([0-9A-Fa-f:.]+)\]", host):
+        return found[1], port
+    return (host, port) if re.fullmatch("[A-Za-z0-9._-]+", host) else ("", "")
 
 
 def _http_url(text: str) -> str:
@@ -145,7 +146,7 @@ def _redis_url(secret: SecretStr) -> SecretStr:
 
 def _masked(secret: SecretStr) -> str:
     scheme, separator, rest = secret.get_secret_value().partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    return f"{scheme}{separator}{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def _sqlite_url(text: str) -> str:
@@ -169,8 +170,6 @@ def kinds() -> list[str]:
 
 
 def _kind(name: str) -> str:
-    if name in BASE_URLS:  # TODO until the vendors' files are there
-        return name
     try:
         if not getattr(providers.load(name), "_is_protocol", False):
             return name
@@ -435,10 +434,10 @@ class Match(_Part):
     tasks: Names | None = Field(default=None, description="Tasks; left out, any.")
     classes: Names | None = Field(default=None, description="Latency classes; left out, any.")
 
-    def covers(self, other: Match) -> bool:
-        """Whether every call that fits `other` fits here."""
+    def covers(self, other: Match, model: str) -> bool:
+        """Whether every call for `model` that fits `other` fits here."""
         pairs = ((self.use_cases, other.use_cases), (self.tasks, other.tasks), (self.classes, other.classes))
-        return set(self.models) >= set(other.models) and all(
+        return model in self.models and all(
             mine is None or (theirs is not None and set(mine) >= set(theirs)) for mine, theirs in pairs
         )
 
@@ -456,7 +455,7 @@ class Route(_Part):
 
     name: Name = Field(description="What callers may put into `model`, and what metrics call it.")
     match: Match = Field(description="Which calls it takes; left out, those whose `model` is its name.")
-    # named for the key: `class` is taken in Python
+    # `class` is a word of Python's own
     latency_class: Name | None = Field(
         default=None, alias="class", description="Latency class of its calls, where the caller names none."
     )

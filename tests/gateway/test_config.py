@@ -265,6 +265,8 @@ BAD = [
     ('listen: "127.0.0.1:8080"', "listen: 8080", 3, "server.listen", "must be host:port"),
     ('listen: "127.0.0.1:8080"', "listen: '::1:8080'", 3, "server.listen", "must be host:port"),
     ('listen: "127.0.0.1:8080"', "listen: 'x:65536'", 3, "server.listen", "must be host:port"),
+    ('listen: "127.0.0.1:8080"', f"listen: 'x:{'1' * 5000}'", 3, "server.listen", "must be host:port"),
+    ('listen: "127.0.0.1:8080"', "listen: '[x]:80'", 3, "server.listen", "must be host:port"),
     ('listen: "127.0.0.1:8080"', "auth: off", 3, "server.auth", "must be 'keys' or 'none', not 'off'"),
     ('listen: "127.0.0.1:8080"', "redis: 'localhost:6379'", 3, "server.redis", "redis://"),
     ('listen: "127.0.0.1:8080"', "ledger: 'postgresql://x/y'", 3, "server.ledger", "no other database"),
@@ -359,7 +361,7 @@ def test_the_hash_tells_configurations_apart_and_holds_no_secret() -> None:
 def test_the_tree_is_frozen() -> None:
     tree = parse(BASE)
     with pytest.raises(ValidationError):
-        tree.server.listen = "x:1"  # type: ignore[misc]
+        tree.server.listen = "x:1"
     with pytest.raises(TypeError):
         tree.models["new"] = tree.models["nano"]  # type: ignore[index]
 
@@ -376,7 +378,7 @@ def test_the_tree_is_frozen() -> None:
         (
             "    fallback: small",
             "    fallback: small\n  - {name: b, match: {models: [auto], tasks: [code]}, candidates: [nano]}",
-            "routes[1]: is unreachable: 'auto' before it",
+            "routes[1]: is unreachable: what it would take is taken before it, by auto",
         ),
         ("  listen:", "  redis: 'redis://localhost'\n  listen:", "server.redis: is set, but this version"),
     ],
@@ -394,6 +396,12 @@ def test_a_sound_file_gives_no_warning() -> None:
 def test_a_model_is_not_retired_before_its_day() -> None:
     text = BASE.replace("gpt-5.4-nano", "gpt-4.1-nano")
     assert config.check(text, {}, today=date(2026, 10, 22)) == []
+
+
+def test_a_route_is_unreachable_too_when_several_before_it_share_its_calls() -> None:
+    text = BASE + "  - {name: b, candidates: [nano]}\n  - {name: c, match: {models: [auto, b]}, candidates: [nano]}\n"
+    assert "by auto, b" in warnings(text)[0]
+    assert problems(text.replace("[auto, b]", "[auto, c]")) == []
 
 
 def test_a_narrower_route_before_a_wider_one_leaves_it_reachable() -> None:
