@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import fleet
+
+# Machines are slow at times: how long an example takes says nothing of the code.
+settings.register_profile("talaria", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("talaria")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
 from collections.abc import Sequence
 from typing import Protocol
@@ -23,7 +22,7 @@ def names() -> list[str]:
 
 def load(name: str) -> type[Policy]:
     """The `Policy` class of `routing/policies/<name>.py`. LookupError, with the names there are, when there is none."""
-    if not (name.isidentifier() and importlib.util.find_spec(f"routing.policies.{name}")):
+    if name not in names():
         raise LookupError(f"unknown policy {name!r}; known policies: {', '.join(names())}")
     policy: type[Policy] = importlib.import_module(f"routing.policies.{name}").Policy
     return policy
