@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,8 @@ from providers.simulator.dialects.openai import OpenAI
 from providers.simulator.faults import Fault, Faults
 
 FOREVER = 86_400.0
+# Inception's SDK writes the version itself, though the documented base URL has it: it comes twice.
+_VERSION = re.compile(r"^(v1/)+")
 
 
 class Simulator:
@@ -56,7 +59,7 @@ class Simulator:
         request = self.requests.begin(method, path, room, connection.headers)
         try:
             exchange = Exchange(self, dialect, connection, request)
-            await exchange.run(method, rest.removeprefix("v1"), dict(parse_qsl(query.decode())), raw)
+            await exchange.run(method, "/" + _VERSION.sub("", rest), dict(parse_qsl(query.decode())), raw)
         except PeerLeft:
             request.peer_closed = True
         finally:
@@ -123,10 +126,10 @@ class Exchange:
         """Applies a fault that comes before or instead of the answer; tells whether it took the answer's place."""
         match fault.kind:
             case "latency":
-                await self.pause(fault.seconds or 1.0)
+                await self.pause(1.0 if fault.seconds is None else fault.seconds)
                 return False
             case "silent":
-                await self.pause(fault.seconds or FOREVER)
+                await self.pause(FOREVER if fault.seconds is None else fault.seconds)
                 await self.connection.reset()
             case "reset_before":
                 await self.connection.reset()

@@ -41,7 +41,7 @@ class Wish:
     max_tokens: int = 4096
     stop: Sequence[str] = ()
     reasoning: int = 0
-    """About how many tokens of reasoning; 0 for none."""
+    """At most so many tokens of reasoning; 0 for none."""
     redacted: bool = False
     """Whether half of the reasoning is hidden."""
     prefilled: bool = False
@@ -95,8 +95,11 @@ class Answer:
 
 def compose(wish: Wish, random: random.Random) -> Answer:
     thoughts = _thoughts(wish, random)
-    if re.search(r"\brefuse\b", wish.prompt):
-        said, finish = [Part("refusal", split("I'm sorry, but I can't help with that request."))], "refusal"
+    if re.search(r"\brefuse\b", wish.prompt, re.IGNORECASE):
+        said, finish = (
+            [Part("refusal", split("I can't help with that, but I am glad to help with something else."))],
+            "refusal",
+        )
     elif called := _choose_tools(wish, random):
         said, finish = _call(called, wish, random), "tool_calls"
     else:
@@ -108,7 +111,7 @@ def compose(wish: Wish, random: random.Random) -> Answer:
 def _thoughts(wish: Wish, random: random.Random) -> list[Part]:
     if not wish.reasoning:
         return []
-    pieces = split(prose.thought(random, max(1, wish.reasoning // 10)))
+    pieces = split(prose.thought(random, 1 + wish.reasoning // 8))[: wish.reasoning]
     if not wish.redacted:
         return [Part("thinking", pieces)]
     middle = len(pieces) // 2
@@ -136,7 +139,7 @@ def _call(tools: Sequence[Tool], wish: Wish, random: random.Random) -> list[Part
     parts = []
     if wish.preamble and not wish.tool_choice.startswith("=") and random.random() < 0.5:
         parts.append(Part("text", split("Let me look that up.")))
-    given = re.search(r"with arguments (\{.*\})", wish.prompt, re.DOTALL)
+    given = re.search(r"with arguments (\{.*\})", wish.prompt, re.DOTALL | re.IGNORECASE)
     for tool in tools:
         if tool.custom:
             arguments = prose.words(random, 6)
@@ -156,12 +159,12 @@ def _as_object(parameters: schema.Schema) -> schema.Schema:
 
 
 def _say(wish: Wish, random: random.Random) -> str:
-    exactly = re.search(r"say exactly: ?(.*)", wish.prompt, re.DOTALL)
+    exactly = re.search(r"say exactly: ?(.*)", wish.prompt, re.DOTALL | re.IGNORECASE)
     if wish.json_schema is not None:
         return exactly[1] if exactly and _is_json(exactly[1]) else _dump(schema.fit(wish.json_schema, random))
     if exactly:
         return exactly[1]
-    if counted := re.search(r"\b(?:in|write) (?:exactly |about )?(\d{1,6}) words\b", wish.prompt):
+    if counted := re.search(r"\b(?:in|write) (?:exactly |about )?(\d{1,6}) words\b", wish.prompt, re.IGNORECASE):
         said = prose.words(random, int(counted[1]))
     elif wish.tool_results and not wish.from_user:
         quoted = "; ".join(result if len(result) <= 400 else result[:400] + "…" for result in wish.tool_results)

@@ -16,7 +16,7 @@ from providers.simulator.connection import TRANSPORT
 START_SECONDS = 10.0
 
 
-class _Protocol(HttpToolsProtocol):
+class Protocol(HttpToolsProtocol):
     """Lets the app reach the transport, which a connection reset needs."""
 
     def on_message_begin(self) -> None:
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
                 app,
                 host=host,
                 port=port,
-                http=_Protocol,
+                http=Protocol,
                 lifespan="off",
                 ws="none",
                 access_log=False,

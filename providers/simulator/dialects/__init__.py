@@ -22,7 +22,9 @@ from providers.simulator.prompt_cache import PromptCache
 
 Headers = list[tuple[str, str]]
 _ALPHABET = string.ascii_letters + string.digits
-_DELIVERY_ONLY = frozenset({"stream", "stream_options"})
+_DELIVERY_ONLY = frozenset(
+    {"stream", "stream_options", "diffusing", "reasoning_summary", "reasoning_summary_wait", "logprobs", "top_logprobs"}
+)
 
 
 class Refusal(Exception):

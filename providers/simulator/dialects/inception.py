@@ -290,6 +290,9 @@ def wish_of(body: Json, model: Model, limit: int) -> Wish:
         if message["role"] not in ("tool", "function"):
             break
         results.insert(0, text_of(message.get("content")))
+    effort = body.get("reasoning_effort") or "medium"
+    # Only at high effort may thinking leave no tokens for an answer.
+    reasoning = EFFORT[effort] if effort == "high" else min(EFFORT[effort], limit // 2)
     choice = body.get("tool_choice") or "auto"
     wanted = body.get("response_format") or {}
     schema = (
@@ -310,7 +313,7 @@ def wish_of(body: Json, model: Model, limit: int) -> Wish:
         json_schema=schema,
         max_tokens=limit,
         stop=body.get("stop") or (),
-        reasoning=EFFORT[body.get("reasoning_effort") or "medium"] if model.can("reasoning") else 0,
+        reasoning=reasoning if model.can("reasoning") else 0,
     )
 
 

@@ -26,6 +26,8 @@ FINISH: dict[Finish, str] = {
     "refusal": "stop",
 }
 EFFORT = {"none": 0, "minimal": 10, "low": 40, "medium": 120, "high": 400, "xhigh": 800, "max": 1600}
+HARD_EFFORT = ("high", "xhigh", "max")
+"""Efforts that may think until no tokens are left for an answer."""
 IMAGE_TOKENS = 255
 CACHE_STEP = 128
 PADDING = "bQ7rZ1xWk9LmT4vS"
@@ -220,6 +222,7 @@ def wish_of(body: Json, model: Model, limit: int) -> Wish:
         schema = {"type": "object", "additionalProperties": {"type": "string"}}
     stop = body.get("stop") or ()
     effort = body.get("reasoning_effort") or "medium"
+    reasoning = EFFORT[effort] if effort in HARD_EFFORT else min(EFFORT[effort], limit // 2)
     return Wish(
         prompt=prompt,
         from_user=messages[-1]["role"] == "user",
@@ -230,7 +233,7 @@ def wish_of(body: Json, model: Model, limit: int) -> Wish:
         json_schema=schema,
         max_tokens=limit,
         stop=[stop] if isinstance(stop, str) else stop,
-        reasoning=EFFORT[effort] if model.can("reasoning") else 0,
+        reasoning=reasoning if model.can("reasoning") else 0,
     )
 
 
@@ -263,10 +266,11 @@ class Rendering:
         self.with_usage = bool(options.get("include_usage")) and not call.withhold_usage
         self.obfuscated = options.get("include_obfuscation") is not False
         self.legacy = bool(call.body.get("functions"))
+        tier = call.body.get("service_tier")
         self.frame = {
             "created": int(time.time()),
             "model": call.model.id,
-            "service_tier": {None: "default", "auto": "default"}.get(tier := call.body.get("service_tier"), tier),
+            "service_tier": "default" if tier in (None, "auto") else tier,
             "system_fingerprint": f"fp_{call.model.created % 7919 * 7 + len(call.model.id):010x}",
         }
 
