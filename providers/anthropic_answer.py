@@ -457,8 +457,8 @@ class Fence:
     """
 
     _OPENING = re.compile(r"\s*```[A-Za-z0-9_+-]*[ \t]*\r?\n")
-    _PERHAPS_OPENING = re.compile(r"\s*(`{0,2}|```[A-Za-z0-9_+-]*[ \t]*\r?)\Z")
-    _PERHAPS_CLOSING = re.compile(r"\s*(\n[ \t]*`{1,3}\s*)?\Z")
+    _PERHAPS = re.compile(r"\s*(`{0,2}|```[A-Za-z0-9_+-]*[ \t]*\r?)\Z")
+    _LONGEST = 256
 
     def __init__(self) -> None:
         self._held = ""
@@ -472,15 +472,18 @@ class Fence:
             if opening := self._OPENING.match(held):
                 self._within = True
                 held = held[opening.end() :]
-            elif self._PERHAPS_OPENING.match(held):
+            elif len(held) <= self._LONGEST and self._PERHAPS.match(held):
                 self._held = held
                 return ""
             else:
                 self._within = False
                 self._held = ""
                 return held
-        closing = self._PERHAPS_CLOSING.search(held)
-        at = closing.start() if closing else len(held)
+        said = held.rstrip()
+        bare = said.rstrip("`")
+        at = len(bare.rstrip()) if len(said) - len(bare) <= 3 else len(held)
+        if len(held) - at > self._LONGEST:
+            at = len(held)
         self._held = held[at:]
         return held[:at]
 
