@@ -57,6 +57,8 @@ def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes,
 
 
 def _encode_message(message: Json, dropped: list[str]) -> Json:
+    if message.keys() == {"role", "content"} and type(message["content"]) is str and message["role"] != "developer":
+        return message
     encoded = {key: value for key, value in message.items() if key in _MESSAGE_FIELDS}
     if message.get("role") == "developer":
         encoded["role"] = "system"
@@ -123,9 +125,10 @@ class Reader(openai.Reader):
             delta = choice.get("delta") if isinstance(choice, dict) else None
             if isinstance(delta, dict):
                 mended |= _mend_message(delta)
-                for call in _calls(delta):
+                if "tool_calls" in delta:
                     ids = self._ids.setdefault(str(choice.get("index", 0)), [])
-                    mended |= _mend_fragment(call, ids)
+                    for call in _calls(delta):
+                        mended |= _mend_fragment(call, ids)
         return mended
 
 

@@ -216,16 +216,16 @@ def _observe_content(tally: Tally, message: Any) -> None:
 
 
 def _length(value: Any) -> int:
-    """Characters of text, names and arguments somewhere below `value`."""
-    match value:
-        case str():
-            return len(value)
-        case list():
-            return sum(_length(item) for item in value)
-        case dict():
-            return sum(_length(item) for key, item in value.items() if key not in ("id", "type", "data"))
-        case _:
-            return 0
+    """Characters of text, names and arguments in what is more than a string: tool calls, parts, audio."""
+    total = 0
+    for item in value if isinstance(value, list) else (value,):
+        if isinstance(item, dict):
+            called = item.get("function") or item.get("custom") or item
+            for key in ("name", "arguments", "input", "text", "transcript"):
+                text = called.get(key) if isinstance(called, dict) else None
+                if isinstance(text, str):
+                    total += len(text)
+    return total
 
 
 # --- A stream ---
@@ -360,8 +360,9 @@ _ENVELOPE = frozenset(
 def _without_usage(data: bytes, chunk: Json, name: str) -> bytes:
     if chunk["usage"] is None:
         for null in (b',"usage":null', b', "usage": null', b'"usage":null,', b'"usage": null, '):
-            if data.count(null) == 1:
-                return data.replace(null, b"", 1)
+            at = data.find(null)
+            if at >= 0 and data.find(null, at + 1) < 0:
+                return data[:at] + data[at + len(null) :]
     rest = {key: value for key, value in chunk.items() if key != "usage"}
     if "model" in rest:
         rest["model"] = name
