@@ -61,7 +61,7 @@ def started() -> Iterator[Simulator]:
         yield Simulator(url, http)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def simulator(started: Simulator) -> Simulator:
     for what in ("bill", "faults", "requests"):
         started.http.delete(f"/control/{what}")
@@ -75,29 +75,29 @@ def paced() -> Iterator[Simulator]:
         yield Simulator(url, http)
 
 
-@pytest.fixture
-def mercury(simulator: Simulator) -> Iterator[inceptionai.Inception]:
-    with inceptionai.Inception(base_url=f"{simulator.url}/inception/v1", api_key="key", max_retries=0) as sdk:
+@pytest.fixture(scope="session")
+def mercury(started: Simulator) -> Iterator[inceptionai.Inception]:
+    with inceptionai.Inception(base_url=f"{started.url}/inception/v1", api_key="key", max_retries=0) as sdk:
         yield sdk
 
 
-@pytest.fixture
-def gpt(simulator: Simulator) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{simulator.url}/openai/v1", api_key="key", max_retries=0) as sdk:
+@pytest.fixture(scope="session")
+def gpt(started: Simulator) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{started.url}/openai/v1", api_key="key", max_retries=0) as sdk:
         yield sdk
 
 
-@pytest.fixture
-def claude(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=f"{simulator.url}/anthropic", api_key="key", max_retries=0) as sdk:
+@pytest.fixture(scope="session")
+def claude(started: Simulator) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=f"{started.url}/anthropic", api_key="key", max_retries=0) as sdk:
         yield sdk
 
 
-@pytest.fixture
-def older_claude(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
+@pytest.fixture(scope="session")
+def older_claude(started: Simulator) -> Iterator[anthropic.Anthropic]:
     """The SDK of today, speaking the API version before it."""
     headers = {"anthropic-version": "2023-06-01"}
     with anthropic.Anthropic(
-        base_url=f"{simulator.url}/anthropic", api_key="key", max_retries=0, default_headers=headers
+        base_url=f"{started.url}/anthropic", api_key="key", max_retries=0, default_headers=headers
     ) as sdk:
         yield sdk

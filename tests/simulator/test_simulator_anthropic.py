@@ -337,3 +337,8 @@ def test_a_system_message_may_come_late_on_the_new_haiku(older_claude):
     body = said(("user", "hi"), ("system", "be brief")) | {"model": "claude-haiku-5-5", "max_tokens": 500}
     answer = older_claude.post("/v1/messages", body=body, cast_to=dict[str, Any])
     assert answer["content"]
+
+
+def test_assistant_turns_in_a_row_are_answered_together(older_claude):
+    asked = said(("user", "hi"), ("assistant", [use()]), ("assistant", [use("t2")]), ("user", [result(), result("t2")]))
+    assert older_claude.post("/v1/messages", body=ask() | asked, cast_to=dict[str, Any])["content"]

@@ -54,19 +54,20 @@ def test_a_reset_before_the_answer_leaves_nothing(simulator, vendor, stream):
 @every_vendor
 def test_a_reset_after_some_events_leaves_those(simulator, vendor):
     simulator.break_("reset_after", vendor, after_events=3)
-    received = ""
-    with (
-        pytest.raises(httpx.ReadError),
-        simulator.http.stream(
-            "POST", f"/{vendor}/v1/{path(vendor)}", json=simulator.body(vendor, stream=True)
-        ) as answer,
-    ):
-        for text in answer.iter_text():
-            received += text
+    body = simulator.body(vendor, stream=True)
+    with simulator.http.stream("POST", f"/{vendor}/v1/{path(vendor)}", json=body) as answer:
+        received = until_reset(answer)
     assert len(events(received)) == 3
     assert not simulator.bill()[0]["completed"]
     with pytest.raises(httpx.ReadError):
         simulator.post(vendor)
+
+
+def until_reset(answer: httpx.Response) -> str:
+    received: list[str] = []
+    with pytest.raises(httpx.ReadError):
+        received.extend(answer.iter_text())
+    return "".join(received)
 
 
 def path(vendor: str) -> str:

@@ -281,7 +281,7 @@ def text_of(content: Any) -> str:
 def reasoning_of(body: Json, model: Model) -> int:
     thinking = body.get("thinking") or {"type": "adaptive" if model.can("adaptive") else "disabled"}
     if thinking["type"] == "adaptive":
-        return min(EFFORT[(body.get("output_config") or {}).get("effort") or "medium"], body["max_tokens"] // 2)
+        return min(EFFORT[(body.get("output_config") or {}).get("effort") or "medium"], int(body["max_tokens"]) // 2)
     return min(int(thinking["budget_tokens"]) // 20, 300) if thinking["type"] == "enabled" else 0
 
 

@@ -44,8 +44,11 @@ BLOCKS: dict[str, frozenset[str]] = {
     "redacted_thinking": frozenset({"type", "data"}),
     "search_result": frozenset({"type", "source", "title", "content", "citations", "cache_control"}),
 }
-USER_BLOCKS = ("text", "image", "document", "tool_result", "search_result")
+USER_BLOCKS = ("text", "image", "document", "tool_result", "search_result", "container_upload")
 ASSISTANT_BLOCKS = ("text", "tool_use", "thinking", "redacted_thinking", "document")
+RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference")
+SERVER_BLOCKS = re.compile(r"server_tool_use|mcp_tool_use|\w+_tool_result|compaction|fallback")
+"""What the vendor's own tools leave in a history: taken as it is."""
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 IMAGE_BYTES = 10 * 2**20
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -182,7 +185,7 @@ def check_output_config(body: Json, model: Model) -> None:
         if not isinstance(config, dict):
             raise invalid("output_config: Input should be a valid dictionary")
         for name in config:
-            if name not in ("effort", "format"):
+            if name not in ("effort", "format", "task_budget"):
                 raise invalid(f"output_config.{name}: Extra inputs are not permitted")
         effort = config.get("effort")
         if effort is not None and effort not in EFFORTS:
@@ -375,13 +378,15 @@ def check_message(position: int, message: Any, model: Model, version: str, seale
 
 def check_block(where: str, block: Any, allowed: Sequence[str]) -> None:
     kind: Any = block.get("type") if isinstance(block, dict) else None
+    if isinstance(kind, str) and SERVER_BLOCKS.fullmatch(kind):
+        return
     if kind not in allowed:
         raise invalid(
             f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags: "
             f"{', '.join(allowed)}"
         )
     for key in block:
-        if key not in BLOCKS[kind]:
+        if kind in BLOCKS and key not in BLOCKS[kind]:
             raise invalid(f"{where}.{kind}.{key}: Extra inputs are not permitted")
     match kind:
         case "text":
@@ -417,7 +422,7 @@ def check_tool_result(where: str, block: Json) -> None:
     if content is not None and not isinstance(content, str | list):
         raise invalid(f"{where}.tool_result.content: Input should be a valid string or list")
     for number, inner in enumerate(content if isinstance(content, list) else ()):
-        check_block(f"{where}.tool_result.content.{number}", inner, ("text", "image", "document", "search_result"))
+        check_block(f"{where}.tool_result.content.{number}", inner, RESULT_BLOCKS)
 
 
 def check_image(where: str, source: Any) -> None:
@@ -475,29 +480,38 @@ def check_system_messages(messages: Sequence[Json]) -> None:
 
 def check_tool_order(messages: Sequence[Json]) -> None:
     used: set[str] = set()
+    offered: list[str] = []
     for position, message in enumerate(messages):
+        if message["role"] == "user":
+            check_results(position, message, offered)
         ids = [block["id"] for block in blocks(message) if block["type"] == "tool_use"]
         if used.intersection(ids) or len(set(ids)) < len(ids):
             raise invalid("messages: `tool_use` ids must be unique")
         used.update(ids)
+        # Assistant turns in a row are one turn to the vendor, so their calls are answered together.
+        continued = position > 0 and messages[position - 1]["role"] == message["role"] == "assistant"
+        offered = [*offered, *ids] if continued else ids
         following = messages[position + 1] if position + 1 < len(messages) else None
+        if following and following["role"] == message["role"] == "assistant":
+            continue
         answered = leading_results(following) if following and following["role"] == "user" else []
-        missing = [id for id in ids if id not in answered]
+        missing = [id for id in offered if id not in answered]
         if missing:
             raise invalid(
                 f"messages.{position}: `tool_use` ids were found without `tool_result` blocks immediately after: "
                 f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the "
                 "next message."
             )
-        before = messages[position - 1] if position else None
-        offered = [block["id"] for block in blocks(before) if block["type"] == "tool_use"] if before else []
-        for number, block in enumerate(blocks(message)):
-            if block["type"] == "tool_result" and block["tool_use_id"] not in offered:
-                raise invalid(
-                    f"messages.{position}.content.{number}: unexpected `tool_use_id` found in `tool_result` blocks: "
-                    f"{block['tool_use_id']}. Each `tool_result` block must have a corresponding `tool_use` block in "
-                    "the previous message."
-                )
+
+
+def check_results(position: int, message: Json, offered: Sequence[str]) -> None:
+    for number, block in enumerate(blocks(message)):
+        if block["type"] == "tool_result" and block["tool_use_id"] not in offered:
+            raise invalid(
+                f"messages.{position}.content.{number}: unexpected `tool_use_id` found in `tool_result` blocks: "
+                f"{block['tool_use_id']}. Each `tool_result` block must have a corresponding `tool_use` block in "
+                "the previous message."
+            )
 
 
 def leading_results(message: Json) -> list[str]:
