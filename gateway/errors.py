@@ -87,11 +87,16 @@ def face(error: BaseException) -> Face:
     return found
 
 
+_PLAIN = (CredentialsRejected, QuotaExhausted, RateLimited)
+"""Their code is always OpenAI's: a vendor's own would send callers after the wrong thing (whose key is invalid?)."""
+
+
 def body(error: BaseException) -> bytes:
     """OpenAI's error object. What is not one of our errors says nothing of itself."""
     found = face(error)
     if isinstance(error, TalariaError):
-        message, param, code = error.message, error.param, error.code or found.code
+        message, param = error.message, error.param
+        code = found.code if isinstance(error, _PLAIN) else error.code or found.code
     else:
         message, param, code = "Something went wrong inside the gateway.", None, found.code
     return orjson.dumps({"error": {"message": message, "type": found.type, "param": param, "code": code}})
