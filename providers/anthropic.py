@@ -15,9 +15,8 @@ import orjson
 from providers.anthropic_answer import Decoder, Reading, decode, decode_usage
 from providers.anthropic_errors import decode_error
 from providers.anthropic_request import Encoded, encode
-from providers.base import Batch, Stream
+from providers.base import Batch, Response, Stream, Transport
 from providers.errors import BadReply, InvalidRequest, ProviderError
-from providers.http import Response, Transport
 from providers.types import Call, Json, Model, Reply, Tally, Timeouts
 
 __all__ = ["Decoder", "Encoded", "Provider", "Reading", "decode", "decode_error", "decode_usage", "encode"]
