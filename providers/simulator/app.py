@@ -134,16 +134,17 @@ class Exchange:
             case "reset_before":
                 await self.connection.reset()
             case "status":
-                refusal = self.dialect.failure(fault.status, fault.code)
+                refusal = self.dialect.failure(fault.status or 500, fault.code)
                 if fault.retry_after is not None:
                     refusal.headers.append(("retry-after", f"{fault.retry_after:g}"))
                 raise refusal
             case "error_body":
-                error = self.dialect.failure(fault.status, fault.code)
+                error = self.dialect.failure(fault.status or 500, fault.code)
                 await self.send(200, self.dialect.render_error(error, self.request_id))
             case "wrong_content_type":
                 page = b"<!doctype html><html><head><title>Hello</title></head><body>One moment, please.</body></html>"
-                await self.connection.start(200, [("content-type", "text/html; charset=utf-8")])
+                self.request.status = fault.status or 200
+                await self.connection.start(self.request.status, [("content-type", "text/html; charset=utf-8")])
                 await self.connection.write(page, last=True)
             case _:
                 return False

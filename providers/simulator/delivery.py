@@ -129,18 +129,21 @@ class Delivery:
         await self.connection.until(self.started + self.pace.first)
         await self.connection.start(200, [*STREAM_HEADERS, *headers])
         clock = asyncio.get_running_loop().time
+        slow, stall_at = self.struck_by("slow"), self.stall_at()
         late, tokens, pending = 0.0, 0, bytearray()
         try:
             for position, event in enumerate(events):
-                if self.struck_by("slow") or (self.struck_by("stall") and self.fault_at(position)):
+                if slow or position == stall_at:
                     late += self.delay
                 due = self.started + self.pace.at(event.tokens) + late
+                early = due > clock()
                 # What is due together leaves together, which is what lets a thousand tokens a second through.
-                if pending and (len(pending) >= WRITE_BYTES or due > clock()):
+                if pending and (early or len(pending) >= WRITE_BYTES):
                     await self.connection.write(bytes(pending))
                     pending.clear()
                     await asyncio.sleep(0)
-                await self.connection.until(due)
+                if early:
+                    await self.connection.until(due)
                 pending += event.data.replace(b"\n", b"\r\n") if self.connection.split else event.data
                 tokens = event.tokens
         except PeerLeft:
@@ -154,8 +157,8 @@ class Delivery:
         else:
             await self.connection.write(bytes(pending), last=True)
 
-    def fault_at(self, position: int) -> bool:
-        return self.fault is not None and position == self.fault.after_events
+    def stall_at(self) -> int | None:
+        return self.fault.after_events if self.fault and self.fault.kind == "stall" else None
 
     async def reset(self) -> None:
         # A reset overtakes what the socket still holds, so the bytes before it get a moment to leave.

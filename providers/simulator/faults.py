@@ -26,7 +26,8 @@ class Fault:
     vendor: str
     model: str
     kind: str
-    status: int = 500
+    status: int | None = None
+    """Of `status` and `error_body` the error, 500 if left out; of `wrong_content_type` the page's, 200 if left out."""
     code: str | None = None
     rate: float = 1.0
     count: int | None = None

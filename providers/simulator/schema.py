@@ -44,6 +44,46 @@ FORMATS = {
 DEEPEST = 6
 
 
+_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+_ONE = ("items", "additionalProperties", "not", "contains", "propertyNames")
+_MANY = ("anyOf", "oneOf", "allOf", "prefixItems")
+_NAMED = ("properties", "$defs", "definitions", "patternProperties")
+_NUMBERS = ("minimum", "maximum", "multipleOf")
+_COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+
+
+def is_schema(value: Any) -> bool:
+    """Whether a value is a JSON Schema at all: every keyword that matters here has the shape that it must have."""
+    if not isinstance(value, dict):
+        return isinstance(value, bool)
+    kind = value.get("type", "object")
+    kinds = kind if isinstance(kind, list) else [kind]
+    texts = [value.get(key, "") for key in ("$ref", "pattern", "format")]
+    nested = [value[key] for key in _ONE if key in value]
+    for key in _MANY:
+        if key in value and not (isinstance(value[key], list) and value[key]):
+            return False
+        nested += value.get(key, ())
+    for key in _NAMED:
+        if not isinstance(value.get(key, {}), dict):
+            return False
+        nested += value.get(key, {}).values()
+    return (
+        all(isinstance(each, str) and each in _TYPES for each in kinds)
+        and all(isinstance(text, str) for text in texts)
+        and _is_list_of_text(value.get("required", []))
+        and isinstance(value.get("enum", [None]), list)
+        and value.get("enum") != []
+        and not any(isinstance(value.get(key, 1), bool | str | list | dict | None) for key in _NUMBERS)
+        and all(type(value.get(key, 0)) is int and value.get(key, 0) >= 0 for key in _COUNTS)
+        and all(is_schema(each) for each in nested)
+    )
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 def fit(schema: Schema, random: random.Random) -> Any:
     return _Inventor(schema, random).invent(schema, 0)
 
@@ -180,7 +220,10 @@ class _Inventor:
         for key in reference.lstrip("#").strip("/").split("/"):
             if key:
                 key = key.replace("~1", "/").replace("~0", "~")
-                node = node[int(key)] if isinstance(node, list) else (node or {}).get(key)
+                if isinstance(node, list):
+                    node = node[int(key)] if key.isdigit() and int(key) < len(node) else {}
+                else:
+                    node = node.get(key) if isinstance(node, dict) else {}
         return node if isinstance(node, Mapping) else {}
 
 

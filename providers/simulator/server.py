@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -50,7 +51,12 @@ class _Server(uvicorn.Server):
 
 async def serve(app: Any, host: str = "127.0.0.1", port: int = 9100) -> None:
     """Serves until a signal or until the task is cancelled."""
-    await _Server(app, host, port).serve()
+    server = _Server(app, host, port)
+    try:
+        await server.serve()
+    except asyncio.CancelledError:
+        await server.shutdown()
+        raise
 
 
 @contextmanager

@@ -150,6 +150,8 @@ def test_a_page_can_come_instead_of_an_answer(simulator, vendor):
     simulator.break_("wrong_content_type", vendor)
     response = simulator.post(vendor)
     assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    simulator.break_("wrong_content_type", vendor, status=502)
+    assert simulator.post(vendor).status_code == 502
 
 
 @every_vendor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gzip
 import json
 import socket
@@ -14,7 +16,7 @@ import pytest
 
 from providers.simulator import create_app
 from providers.simulator.bill import Requests
-from providers.simulator.server import running
+from providers.simulator.server import running, serve
 
 VENDORS = ("inception", "openai", "anthropic")
 PATHS = {"inception": "chat/completions", "openai": "chat/completions", "anthropic": "messages"}
@@ -207,3 +209,27 @@ def test_a_stream_is_never_compressed_and_ends_lines_plainly(simulator):
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert "content-encoding" not in response.headers
     assert "\r" not in response.text
+
+
+def test_it_serves_in_a_loop_until_it_is_cancelled():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def health() -> int:
+        serving = asyncio.create_task(serve(create_app(speed=0), "127.0.0.1", port))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            while True:
+                try:
+                    status = (await http.get("/control/health")).status_code
+                except httpx.ConnectError:
+                    await asyncio.sleep(0.01)
+                else:
+                    break
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        return status
+
+    assert asyncio.run(health()) == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/control/health")

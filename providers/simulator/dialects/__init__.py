@@ -17,10 +17,12 @@ from typing import Any, Protocol
 import orjson
 
 from providers.simulator.bill import Usage
+from providers.simulator.compose import Answer, Wish, compose
 from providers.simulator.models import Model
 from providers.simulator.prompt_cache import PromptCache
 
 Headers = list[tuple[str, str]]
+REMEMBERED_ANSWERS = 256
 _ALPHABET = string.ascii_letters + string.digits
 _DELIVERY_ONLY = frozenset(
     {"stream", "stream_options", "diffusing", "reasoning_summary", "reasoning_summary_wait", "logprobs", "top_logprobs"}
@@ -48,6 +50,8 @@ class World:
 
     seed: int
     cache: PromptCache = field(default_factory=PromptCache)
+    answers: dict[tuple[int, int], Answer] = field(default_factory=dict)
+    """What was said lately, because composing it is most of the work and load tests repeat themselves."""
 
     @property
     def secret(self) -> bytes:
@@ -74,6 +78,15 @@ class Call:
 
     def random(self, salt: int = 0) -> random.Random:
         return random.Random(self.digest + salt)
+
+    def compose(self, wish: Wish, choice: int = 0) -> Answer:
+        answers = self.world.answers
+        key = (self.digest, choice)
+        if key not in answers:
+            if len(answers) >= REMEMBERED_ANSWERS:
+                answers.clear()
+            answers[key] = compose(wish, self.random(choice))
+        return answers[key]
 
     def one_in(self, many: int, name: str) -> bool:
         """True for one in so many requests, always the same ones."""
@@ -135,6 +148,14 @@ class Dialect(Protocol):
 def data(value: Any) -> bytes:
     """One data-only event."""
     return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def misshapen(body: Mapping[str, Any], shapes: Mapping[str, type | tuple[type, ...]]) -> str | None:
+    """The first field that is not of the type it must be; null is as good as absent."""
+    for name, shape in shapes.items():
+        if body.get(name) is not None and not isinstance(body[name], shape):
+            return name
+    return None
 
 
 def is_integer(value: Any) -> bool:

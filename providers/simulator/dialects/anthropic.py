@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from providers.simulator.bill import Usage
-from providers.simulator.compose import Answer, Finish, Part, Tool, Wish, compose
+from providers.simulator.compose import Answer, Finish, Part, Tool, Wish
 from providers.simulator.dialects import Call, Endpoint, Event, Headers, Refusal, Reply, World
 from providers.simulator.dialects.anthropic_rules import (
     COUNTED,
@@ -143,7 +143,7 @@ class Anthropic:
         if prompt > model.context:
             raise invalid(f"prompt is too long: {prompt} tokens > {model.context} maximum")
         room = model.context - prompt
-        answer = compose(wish_of(call, min(body["max_tokens"], max(room, 1))), call.random())
+        answer = call.compose(wish_of(call, min(body["max_tokens"], max(room, 1))))
         usage, written = use_cache(call, prompt, answer)
         rendering = Rendering(call, answer, usage, written)
         if room < body["max_tokens"] and answer.finish == "length":
@@ -208,7 +208,7 @@ def count_prompt(body: Json) -> int:
 
 def count_block(block: Json) -> int:
     kind = block.get("type")
-    if kind == "text":
+    if kind == "text" and "text" in block:
         return 3 + estimate(block["text"])
     if kind in ("image", "document") and "data" in (block.get("source") or {}):
         return IMAGE_TOKENS

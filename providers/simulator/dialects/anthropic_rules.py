@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from providers.simulator.dialects import Refusal, is_integer, is_number
+from providers.simulator.dialects import Refusal, is_integer, is_number, misshapen
 from providers.simulator.models import Model
+from providers.simulator.schema import is_schema
 
 Json = dict[str, Any]
 Sealed = Callable[[Json], bool]
@@ -44,6 +45,13 @@ BLOCKS: dict[str, frozenset[str]] = {
     "redacted_thinking": frozenset({"type", "data"}),
     "search_result": frozenset({"type", "source", "title", "content", "citations", "cache_control"}),
 }
+SHAPES: dict[str, type | tuple[type, ...]] = {
+    "thinking": dict,
+    "tool_choice": dict,
+    "output_config": dict,
+    "output_format": dict,
+    "cache_control": dict,
+}
 USER_BLOCKS = ("text", "image", "document", "tool_result", "search_result", "container_upload")
 ASSISTANT_BLOCKS = ("text", "tool_use", "thinking", "redacted_thinking", "document")
 RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference")
@@ -68,6 +76,7 @@ def invalid(message: str) -> Refusal:
 
 def check(body: Json, model: Model, version: str, beta: str, sealed: Sealed) -> None:
     check_parameters(body, version, beta)
+    check_shapes(body)
     if "max_tokens" not in body:
         raise invalid("max_tokens: Field required")
     if not is_integer(body["max_tokens"]) or body["max_tokens"] < 1:
@@ -87,10 +96,16 @@ def check(body: Json, model: Model, version: str, beta: str, sealed: Sealed) -> 
 
 def check_prompt(body: Json, model: Model, version: str, sealed: Sealed) -> None:
     """The part that counting tokens checks as well."""
+    check_shapes(body)
     check_system(body.get("system"))
     check_tools(body, model)
     check_messages(body, model, version, sealed)
     check_breakpoints(body)
+
+
+def check_shapes(body: Json) -> None:
+    if name := misshapen(body, SHAPES):
+        raise invalid(f"{name}: Input should be a valid dictionary")
 
 
 def check_parameters(body: Json, version: str, beta: str) -> None:
@@ -211,6 +226,8 @@ def format_of(body: Json) -> Any:
 
 
 def check_schema(where: str, schema: Json) -> None:
+    if not is_schema(schema):
+        raise invalid(f"{where}: JSON schema is invalid")
     optional = unions = 0
     for node in nodes_of(schema):
         kind = node.get("type")
@@ -313,6 +330,8 @@ def check_tool(position: int, tool: Any, model: Model) -> str:
     if schema.get("type") != "object":
         wrong = "Input should be 'object'" if "type" in schema else "Field required"
         raise invalid(f"{where}.input_schema.type: {wrong}")
+    if not is_schema(schema):
+        raise invalid(f"{where}.input_schema: JSON schema is invalid")
     if tool.get("strict"):
         if not model.can("structured"):
             raise invalid(f"{where}.strict: this model does not support strict tools")
@@ -544,7 +563,11 @@ def check_breakpoints(body: Json) -> None:
         raise invalid(f"A maximum of 4 blocks with cache_control may be provided. Found {len(marked)}.")
     for block in marked:
         control = block["cache_control"]
-        if control.get("type") != "ephemeral" or control.get("ttl", "5m") not in ("5m", "1h"):
+        if (
+            not isinstance(control, dict)
+            or control.get("type") != "ephemeral"
+            or control.get("ttl", "5m") not in ("5m", "1h")
+        ):
             raise invalid("cache_control: Input should be of type 'ephemeral' with a ttl of '5m' or '1h'")
 
 

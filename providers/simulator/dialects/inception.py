@@ -12,10 +12,22 @@ import orjson
 
 from providers.simulator import prose
 from providers.simulator.bill import Usage
-from providers.simulator.compose import Answer, Finish, Part, Tool, Wish, compose
-from providers.simulator.dialects import Call, Endpoint, Event, Headers, Refusal, Reply, data, is_integer, is_number
+from providers.simulator.compose import Answer, Finish, Part, Tool, Wish
+from providers.simulator.dialects import (
+    Call,
+    Endpoint,
+    Event,
+    Headers,
+    Refusal,
+    Reply,
+    data,
+    is_integer,
+    is_number,
+    misshapen,
+)
 from providers.simulator.models import Model, served_by
 from providers.simulator.prompt_cache import prefixes
+from providers.simulator.schema import is_schema
 from providers.simulator.tokens import estimate
 
 Json = dict[str, Any]
@@ -28,6 +40,13 @@ PARAMETERS = frozenset(
 )  # fmt: skip
 OLDER_PARAMETERS = frozenset({"top_p", "top_k", "frequency_penalty", "presence_penalty", "repetition_penalty"})
 BOOLEANS = ("stream", "diffusing", "realtime", "reasoning_summary", "reasoning_summary_wait")
+SHAPES: dict[str, type | tuple[type, ...]] = {
+    "stream_options": dict,
+    "tools": list,
+    "tool_choice": (str, dict),
+    "response_format": dict,
+    "reasoning_effort": str,
+}
 ROLES = ("system", "user", "assistant", "tool", "function")
 EFFORT = {"instant": 0, "low": 20, "medium": 60, "high": 180}
 FINISH: dict[Finish, str] = {
@@ -105,7 +124,7 @@ class Inception:
             )
             raise Refusal(400, message, "invalid_request_error", param="messages", code="context_length_exceeded")
         limit = limit or min(DEFAULT_MAX_TOKENS, call.model.max_output, call.model.context - prompt)
-        answer = compose(wish_of(call.body, call.model, limit), call.random())
+        answer = call.compose(wish_of(call.body, call.model, limit))
         if call.body["messages"][-1].get("content") == "[[empty]]":
             answer = Answer()
         usage = Usage(prompt, answer.tokens, cached, 0, answer.thinking_tokens)
@@ -192,6 +211,8 @@ def check(body: Json, model: Model) -> None:
         if name not in known:
             raise unfit(("body", name), "Extra inputs are not permitted", value, kind="extra_forbidden")
     given = {name: value for name, value in body.items() if value is not None}
+    if misplaced := misshapen(given, SHAPES):
+        raise unfit(("body", misplaced), "Input should be of another type", given[misplaced])
     for name in BOOLEANS:
         if name in given and not isinstance(given[name], bool):
             raise unfit(("body", name), "Input should be a valid boolean", given[name], kind="bool_type")
@@ -262,9 +283,12 @@ def check_tools(given: Json) -> None:
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
             raise unfit(("body", "tools", position, "function", "name"), "Input should be a valid function name", name)
+        if not is_schema(function.get("parameters") or {}):
+            raise unfit(("body", "tools", position, "function", "parameters"), "Input should be a valid schema", name)
         names.append(name)
     choice = given.get("tool_choice", "auto")
-    chosen = (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
+    inner = choice.get("function") if isinstance(choice, dict) else None
+    chosen = inner.get("name") if isinstance(inner, dict) else None
     if choice not in ("auto", "required", "none") and chosen not in names:
         raise unfit(("body", "tool_choice"), "Input should be 'auto', 'required', 'none' or one of the tools", choice)
 
@@ -275,8 +299,11 @@ def check_format(wanted: Any) -> None:
     kind = wanted.get("type") if isinstance(wanted, dict) else None
     if kind not in ("text", "json_object", "json_schema"):
         raise unfit(("body", "response_format", "type"), "Input should be 'text', 'json_object' or 'json_schema'", kind)
-    if kind == "json_schema" and not (wanted.get("json_schema") or {}).get("name"):
+    described = wanted.get("json_schema")
+    if kind == "json_schema" and not (isinstance(described, dict) and isinstance(described.get("name"), str)):
         raise unfit(("body", "response_format", "json_schema", "name"), "Field required", None, kind="missing")
+    if kind == "json_schema" and not is_schema(wanted["json_schema"].get("schema") or {}):
+        raise unfit(("body", "response_format", "json_schema", "schema"), "Input should be a valid schema", None)
 
 
 # What is said

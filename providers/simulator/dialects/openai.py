@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from providers.simulator.bill import Usage
-from providers.simulator.compose import Answer, Finish, Part, Tool, Wish, compose
+from providers.simulator.compose import Answer, Finish, Part, Tool, Wish
 from providers.simulator.dialects import Call, Endpoint, Event, Headers, Refusal, Reply, data
 from providers.simulator.dialects.openai_rules import check, invalid
 from providers.simulator.models import Model, served_by
@@ -30,7 +30,7 @@ HARD_EFFORT = ("high", "xhigh", "max")
 """Efforts that may think until no tokens are left for an answer."""
 IMAGE_TOKENS = 255
 CACHE_STEP = 128
-PADDING = "bQ7rZ1xWk9LmT4vS"
+PADDING = b"bQ7rZ1xWk9LmT4vS"
 RATE_HEADERS = {
     "x-ratelimit-limit-requests": "30000",
     "x-ratelimit-limit-tokens": "150000000",
@@ -142,7 +142,7 @@ class OpenAI:
                 "context_length_exceeded",
             )
         wish = wish_of(body, call.model, limit or min(call.model.max_output, call.model.context - prompt))
-        answers = [compose(wish, call.random(choice)) for choice in range(body.get("n") or 1)]
+        answers = [call.compose(wish, choice) for choice in range(body.get("n") or 1)]
         usage = Usage(
             prompt,
             sum(answer.tokens for answer in answers),
@@ -273,6 +273,7 @@ class Rendering:
             "service_tier": "default" if tier in (None, "auto") else tier,
             "system_fingerprint": f"fp_{call.model.created % 7919 * 7 + len(call.model.id):010x}",
         }
+        self.head = data({"id": self.id, "object": "chat.completion.chunk", **self.frame})[: -len(b"}\n\n")]
 
     def whole(self) -> Json:
         body = {
@@ -352,7 +353,7 @@ class Rendering:
 
     def logprob(self, piece: str) -> Json:
         likely = -0.001 * (1 + len(piece))
-        alternatives = [(piece, likely), *((f" {word}", -2.5 - rank) for rank, word in enumerate(PADDING))]
+        alternatives = [(piece, likely), *((f" {chr(word)}", -2.5 - rank) for rank, word in enumerate(PADDING))]
         tops = alternatives[: self.call.body.get("top_logprobs") or 0]
         return {**_scored(piece, likely), "top_logprobs": [_scored(*each) for each in tops]}
 
@@ -374,15 +375,16 @@ class Rendering:
         yield Event(b"data: [DONE]\n\n", tokens, terminal=True)
 
     def event(self, choices: list[Json], tokens: int, usage: Json | None = None) -> Event:
-        chunk: Json = {"id": self.id, "object": "chat.completion.chunk", **self.frame, "choices": choices}
+        chunk = self.head + b',"choices":' + orjson.dumps(choices)
         if self.with_usage:
-            chunk["usage"] = usage
+            chunk += b',"usage":' + orjson.dumps(usage)
         if self.obfuscated:
-            chunk["obfuscation"] = PADDING[: (self.call.digest + tokens * 7) % 16]
-        return Event(data(chunk), tokens)
+            chunk += b',"obfuscation":"' + PADDING[: (self.call.digest + tokens * 7) % 16] + b'"'
+        return Event(chunk + b"}\n\n", tokens)
 
     def chunks(self, index: int, answer: Answer) -> Iterator[tuple[Json, int]]:
         hidden = answer.thinking_tokens
+        scoring = bool(self.call.body.get("logprobs"))
         calls = answer.calls
         opening: Json = {"role": "assistant", "content": None if calls else "", "refusal": None}
         said = [part for part in answer.parts if part.kind in ("text", "refusal")]
@@ -392,7 +394,8 @@ class Rendering:
         for part in said:
             for piece in part.pieces:
                 delta = {"refusal": piece} if part.kind == "refusal" else {"content": piece}
-                yield self.chunk(index, delta, self.logprobs([Part(part.kind, [piece])])), 1
+                scored = self.logprobs([Part(part.kind, [piece])]) if scoring else None
+                yield self.chunk(index, delta, scored), 1
         for number, part in enumerate(calls):
             start = self.call_start(index, number, part)
             yield self.chunk(index, {**opening, **start}), hidden + part.tokens - len(part.pieces)

@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from providers.simulator.dialects import Refusal, is_integer, is_number
+from providers.simulator.dialects import Refusal, is_integer, is_number, misshapen
 from providers.simulator.models import Model
+from providers.simulator.schema import is_schema
 
 PARAMETERS = frozenset(
     {
@@ -34,6 +35,17 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh", "max"),
     "verbosity": ("low", "medium", "high"),
 }
+SHAPES: dict[str, type | tuple[type, ...]] = {
+    "stream_options": dict,
+    "tool_choice": (str, dict),
+    "function_call": (str, dict),
+    "functions": list,
+    "modalities": list,
+    "response_format": dict,
+    "service_tier": str,
+    "reasoning_effort": str,
+    "verbosity": str,
+}
 ROLES = ("system", "developer", "assistant", "user", "function", "tool")
 NAME = re.compile(r"^[a-zA-Z0-9_-]+$")
 UNSUPPORTED_WHEN_REASONING = (
@@ -50,6 +62,8 @@ def check(body: Mapping[str, Any], model: Model) -> None:
     for name in given:
         if name not in PARAMETERS:
             raise invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+    if misplaced := misshapen(given, SHAPES):
+        raise mistyped(misplaced, "another type", given[misplaced])
     check_values(given)
     check_model_abilities(given, model)
     check_messages(given.get("messages"), model)
@@ -203,6 +217,15 @@ def check_message(where: str, message: Any, model: Model) -> None:
     role = message.get("role")
     if role not in ROLES:
         raise invalid(f"Invalid value: '{role}'. Supported values are: {_listed(ROLES)}.", f"{where}.role")
+    calls = message.get("tool_calls")
+    if calls and not (isinstance(calls, list) and all(_is_call(call) for call in calls)):
+        raise mistyped(f"{where}.tool_calls", "an array of tool calls", calls)
+    if calls == []:
+        raise invalid(
+            f"Invalid '{where}.tool_calls': empty array. Expected an array with minimum length 1.",
+            f"{where}.tool_calls",
+            "empty_array",
+        )
     content = message.get("content")
     if content is None:
         if role == "assistant" and (
@@ -216,17 +239,15 @@ def check_message(where: str, message: Any, model: Model) -> None:
             f"{where}.tool_call_id",
             "missing_required_parameter",
         )
-    if message.get("tool_calls") == []:
-        raise invalid(
-            f"Invalid '{where}.tool_calls': empty array. Expected an array with minimum length 1.",
-            f"{where}.tool_calls",
-            "empty_array",
-        )
     if isinstance(content, list):
         for number, part in enumerate(content):
             check_part(where, number, part, role, model)
     elif not isinstance(content, str):
         raise mistyped(f"{where}.content", "a string or an array of parts", content)
+
+
+def _is_call(call: Any) -> bool:
+    return isinstance(call, dict) and isinstance(call.get("id"), str) and call.get("type") in ("function", "custom")
 
 
 def check_part(where: str, number: int, part: Any, role: str, model: Model) -> None:
@@ -279,7 +300,7 @@ def check_tool_order(messages: Sequence[Mapping[str, Any]]) -> None:
             open_ids.discard(message["tool_call_id"])
             continue
         _check_answered(open_ids, position)
-        open_ids = {call["id"] for call in message.get("tool_calls") or () if isinstance(call, dict) and "id" in call}
+        open_ids = {call["id"] for call in message.get("tool_calls") or ()}
     _check_answered(open_ids, len(messages))
 
 
@@ -295,6 +316,8 @@ def _check_answered(open_ids: set[str], position: int) -> None:
 
 
 def check_tools(given: Mapping[str, Any]) -> None:
+    for position, function in enumerate(given.get("functions") or ()):
+        check_tool(f"functions[{position}]", {"type": "function", "function": function})
     tools = given.get("tools")
     if tools is None:
         for name in ("tool_choice", "parallel_tool_calls"):
@@ -355,11 +378,12 @@ def check_tool_choice(choice: Any, names: Sequence[str]) -> None:
         return
     kind = choice.get("type") if isinstance(choice, dict) else None
     if kind == "allowed_tools":
-        wanted = [
-            tool.get(tool.get("type"), {}).get("name") for tool in choice.get("allowed_tools", {}).get("tools", [])
-        ]
+        allowed = choice.get("allowed_tools")
+        listed = allowed.get("tools") if isinstance(allowed, dict) else None
+        wanted = [_named(tool) for tool in listed] if isinstance(listed, list) else [None]
     elif kind in ("function", "custom"):
-        wanted = [(choice.get(kind) or {}).get("name")]
+        inner = choice.get(kind)
+        wanted = [inner.get("name") if isinstance(inner, dict) else None]
     else:
         raise invalid(
             f"Invalid value: '{choice}'. Supported values are: 'none', 'auto', and 'required'.", "tool_choice"
@@ -367,6 +391,11 @@ def check_tool_choice(choice: Any, names: Sequence[str]) -> None:
     for name in wanted:
         if name not in names:
             raise invalid(f"Invalid value for 'tool_choice': tool '{name}' was not found in 'tools'.", "tool_choice")
+
+
+def _named(tool: Any) -> Any:
+    inner = tool.get(tool.get("type")) if isinstance(tool, dict) else None
+    return inner.get("name") if isinstance(inner, dict) else None
 
 
 def check_format(given: Mapping[str, Any]) -> None:
@@ -394,14 +423,15 @@ def check_format(given: Mapping[str, Any]) -> None:
                 "missing_required_parameter",
             )
         check_name("response_format.json_schema.name", described.get("name"))
-        if described.get("strict") and "schema" in described:
-            check_schema(described["name"], described["schema"], "response_format", "invalid_json_schema", True)
+        if described.get("schema") is not None:
+            strict = described.get("strict")
+            check_schema(described["name"], described["schema"], "response_format", "invalid_json_schema", strict)
 
 
 def check_schema(name: str, schema: Any, param: str, code: str, strict: Any) -> None:
     what = "response_format" if code == "invalid_json_schema" else "function"
-    if not isinstance(schema, dict):
-        raise mistyped(param, "an object", schema)
+    if not isinstance(schema, dict) or not is_schema(schema):
+        raise invalid(f"Invalid schema for {what} '{name}': it is not a valid JSON Schema.", param, code)
     if not strict:
         if schema and schema.get("type", "object") != "object":
             raise invalid(
