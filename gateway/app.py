@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from gateway import errors
 from gateway.api import chat, health, metrics, models
@@ -21,7 +22,7 @@ from gateway.config import Config
 from gateway.journal import Journal
 from gateway.keys import Keys, Ring, SqliteKeys
 from gateway.metrics import Metrics
-from gateway.middleware import Door, Scope
+from gateway.middleware import App, Door, Scope
 from gateway.record import Listener, Record, settle
 from gateway.snapshot import Snapshot, build
 from gateway.state import Blobs, Leases, LocalBlobs, LocalLeases
@@ -108,8 +109,11 @@ def create_app(gateway: Gateway) -> Door:
     server = gateway.snapshot.config.server
     if server.admin.listen is None:
         api.include_router(metrics.router(gateway))
-    completions = chat.ChatCompletions(gateway)
-    return Door(api, {"/v1/chat/completions": completions}, home_only=server.auth == "none")
+    hot: dict[str, App] = {"/v1/chat/completions": chat.ChatCompletions(gateway)}
+    for path, app in hot.items():
+        # The door is quicker; the route is there for all that is not a POST.
+        api.router.routes.append(Route(path, app, methods=["POST"]))
+    return Door(api, hot, home_only=server.auth == "none")
 
 
 def create_admin(gateway: Gateway) -> Door:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -25,6 +26,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_HEADER_BYTES = 64 * 1024
 
 log = logging.getLogger("talaria")
+
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([a-zA-Z0-9.-]+))(?::[0-9]{1,5})?")
 
 
 class Exchange:
@@ -113,10 +116,9 @@ def _labelled(send: Send, exchange: Exchange) -> Send:
 
 
 def _name(host: str) -> str:
-    """The host without its port: `[::1]:80` -> `::1`."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """The host without its port: `[::1]:80` -> `::1`. Empty for what is no host at all."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]) if found else ""
 
 
 def _report(error: Exception, exchange: Exchange) -> None:

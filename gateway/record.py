@@ -84,8 +84,7 @@ def settle(record: Record) -> None:
         _settle_unserved(record)
         return
     tally = record.tally
-    whole = tally is not None and tally.finish is not None and tally.usage is not None
-    if whole and tally is not None and tally.usage is not None:
+    if tally is not None and tally.usage is not None and record.error is None and not record.cancelled:
         record.usage = tally.usage
     else:
         record.usage, record.estimated = estimate(record.call, tally), True

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import providers
 from gateway.config import Config, LatencyClass, model
 from gateway.wire.openai import Chat
+from providers.base import Transport
 from providers.errors import InvalidRequest
-from providers.http import AiohttpTransport, Transport
+from providers.http import AiohttpTransport
 from providers.types import Call, Hints, Timeouts
 from routing import policies
 from routing.route import Match, Route, Table

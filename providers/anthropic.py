@@ -44,6 +44,7 @@ class Provider:
         except ProviderError as error:
             raise self._named(error) from None
         body, tally = decode(raw, model, encoded.reading, provider=self.name)
+        tally.waited = response.waited
         return Reply(body, tally, response.headers, encoded.dropped)
 
     async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
@@ -52,7 +53,7 @@ class Provider:
         response = await self._post(encoded.body, timeouts)
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise await self._no_stream(response)
-        tally = Tally()
+        tally = Tally(waited=response.waited)
         decoder = Decoder(model, encoded.reading, tally, include_usage=call.include_usage, provider=self.name)
         return Stream(self._events(response, decoder), response.close, tally, response.headers, encoded.dropped)
 

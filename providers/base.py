@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from providers.errors import BadReply
-from providers.http import Transport
 from providers.types import Call, Model, Reply, Tally, Timeouts
 
 Batch = list[bytes]
@@ -44,10 +44,14 @@ class Stream:
 
         Raises what the vendor raised; BadReply when the answer ended before it had begun.
         """
+        started = time.monotonic()
         async for batch in self._events:
             self._held.append(batch)
             if self.tally.begun:
-                return
+                break
+        self.tally.waited += time.monotonic() - started
+        if self.tally.begun:
+            return
         if self.tally.finish is None:
             raise BadReply("the stream ended before it had begun")
 
@@ -61,6 +65,35 @@ class Stream:
     def close(self) -> None:
         """Lets go of the connection; at once, also in the middle of an answer."""
         self._close()
+
+
+class Response(Protocol):
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds that `post` and `read` have spent waiting for the vendor."""
+
+    async def read(self) -> bytes:
+        """The whole body; the connection is free again afterwards. BadReply where it is too large."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, one item per read."""
+
+    def close(self) -> None:
+        """Ends it at once: the vendor sees the connection close if the body was not read to its end."""
+
+
+class Transport(Protocol):
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Response:
+        """Sends, and returns when the response's headers are there. Raises Unavailable or TimedOut."""
+
+    async def aclose(self) -> None: ...
 
 
 @runtime_checkable

@@ -9,43 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Protocol
+from functools import lru_cache
 
 import aiohttp
 import httpx
 
+from providers.base import Response
 from providers.errors import BadReply, ProviderError, TimedOut, Unavailable
 from providers.types import Timeouts
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
-
-
-class Response(Protocol):
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Names in lower case."""
-
-    async def read(self) -> bytes:
-        """The whole body; the connection is free again afterwards. BadReply above MAX_REPLY_BYTES."""
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, one item per read."""
-
-    def close(self) -> None:
-        """Ends it at once: the vendor sees the connection close if the body was not read to its end."""
-
-
-class Transport(Protocol):
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Response:
-        """Sends, and returns when the response's headers are there. Raises Unavailable or TimedOut."""
-
-    async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> Response: ...
-
-    async def aclose(self) -> None: ...
 
 
 class AiohttpTransport:
@@ -80,17 +55,9 @@ class AiohttpTransport:
         return self._session
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Response:
-        return await self._send("POST", url, headers, body, timeouts)
-
-    async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> Response:
-        return await self._send("GET", url, headers, None, timeouts)
-
-    async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeouts: Timeouts
-    ) -> Response:
+        started = time.monotonic()
         try:
-            response = await self._open().request(
-                method,
+            response = await self._open().post(
                 url,
                 data=body,
                 headers=headers,
@@ -99,7 +66,7 @@ class AiohttpTransport:
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _translate(error) from None
-        return _AiohttpResponse(response)
+        return _AiohttpResponse(response, time.monotonic() - started)
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -107,22 +74,15 @@ class AiohttpTransport:
             self._session = None
 
 
-_timeout_cache: dict[tuple[float, float], aiohttp.ClientTimeout] = {}
-
-
+@lru_cache(maxsize=256)
 def _timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    key = (timeouts.connect, timeouts.idle)
-    found = _timeout_cache.get(key)
-    if found is None:
-        found = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
-        if len(_timeout_cache) < 256:
-            _timeout_cache[key] = found
-    return found
+    return aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
 
 
 class _AiohttpResponse:
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, waited: float) -> None:
         self._response = response
+        self.waited = waited
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.headers.items()}
 
@@ -130,6 +90,7 @@ class _AiohttpResponse:
         content = self._response.content
         parts: list[bytes] = []
         size = 0
+        started = time.monotonic()
         try:
             while part := await content.readany():
                 parts.append(part)
@@ -144,6 +105,7 @@ class _AiohttpResponse:
             self._response.close()
             raise
         self._response.release()
+        self.waited += time.monotonic() - started
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -166,38 +128,35 @@ class HttpxTransport:
         self._client = httpx.AsyncClient(transport=transport, follow_redirects=False)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Response:
-        return await self._send("POST", url, headers, body, timeouts)
-
-    async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> Response:
-        return await self._send("GET", url, headers, None, timeouts)
-
-    async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeouts: Timeouts
-    ) -> Response:
+        started = time.monotonic()
         limits = httpx.Timeout(None, connect=timeouts.connect, read=timeouts.idle)
-        request = self._client.build_request(method, url, headers=dict(headers), content=body, timeout=limits)
+        request = self._client.build_request("POST", url, headers=dict(headers), content=body, timeout=limits)
         try:
-            return _HttpxResponse(await self._client.send(request, stream=True))
+            response = await self._client.send(request, stream=True)
         except httpx.HTTPError as error:
             raise _translate(error) from None
+        return _HttpxResponse(response, time.monotonic() - started)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
 class _HttpxResponse:
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, waited: float) -> None:
         self._response = response
+        self.waited = waited
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
         self._closing: asyncio.Task[None] | None = None
 
     async def read(self) -> bytes:
+        started = time.monotonic()
         try:
             return await self._response.aread()
         except httpx.HTTPError as error:
             raise _translate(error) from None
         finally:
+            self.waited += time.monotonic() - started
             await self._response.aclose()
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from providers.abilities import fit, leave_out, neutral, refuse_dropped
-from providers.base import Batch, Stream
+from providers.base import Batch, Response, Stream, Transport
 from providers.errors import (
     BadReply,
     ContentRefused,
@@ -39,7 +39,6 @@ from providers.errors import (
     TimedOut,
     Unavailable,
 )
-from providers.http import Response, Transport
 from providers.sse import Event, Splitter
 from providers.types import Call, Card, Json, Model, Reply, Tally, Timeouts, Usage
 
@@ -547,6 +546,7 @@ class Provider:
         except ProviderError as error:
             raise self._named(error) from None
         reply.dropped += tuple(dropped)
+        reply.tally.waited = response.waited
         return reply
 
     async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
@@ -560,7 +560,7 @@ class Provider:
                 raise BadReply(f"{self.name}: a stream was asked for, and something else came")
         except ProviderError as error:
             raise self._named(error) from None
-        tally = Tally()
+        tally = Tally(waited=response.waited)
         reader = self.reader(self.name, model, call.include_usage, tally)
         return Stream(self._events(response, reader), response.close, tally, response.headers, tuple(dropped))
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from providers.errors import BadReply
+
+MAX_EVENT_BYTES = 32 * 1024 * 1024
+
 
 class Event(NamedTuple):
     name: bytes | None
@@ -26,7 +30,7 @@ class Splitter:
         self._bom = True
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that `chunk` completes."""
+        """The events that `chunk` completes. Raises BadReply for one that never ends."""
         if not chunk:
             return []
         if self._bom:
@@ -52,6 +56,8 @@ class Splitter:
             end = buffer.rfind(b"\n\n", max(0, self._scanned - 1))
             if end < 0:
                 self._scanned = len(buffer)
+                if self._scanned > MAX_EVENT_BYTES:
+                    raise BadReply(f"an event is larger than {MAX_EVENT_BYTES} bytes")
                 return []
             blocks = bytes(buffer[:end]).split(b"\n\n")
             del buffer[: end + 2]

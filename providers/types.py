@@ -134,11 +134,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `idle` is the longest silence on the wire once an answer has begun to arrive."""
+    """Seconds; None is no limit. `idle` is the longest silence on the wire once the request is sent."""
 
     connect: float = 5.0
     first_token: float | None = None
-    idle: float = 60.0
+    idle: float | None = 60.0
 
 
 @dataclass(slots=True)
@@ -158,6 +158,8 @@ class Tally:
     """Characters of text, reasoning and tool arguments so far, for estimates."""
     malformed: int = 0
     """Events that could not be read and were skipped."""
+    waited: float = 0.0
+    """Seconds spent waiting for the vendor: until the whole answer, or the first content-bearing event of a stream."""
 
 
 @dataclass(slots=True)

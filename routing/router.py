@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from providers.base import Stream
 from providers.errors import (
@@ -36,7 +36,7 @@ class Journey:
 
     @property
     def upstream_seconds(self) -> float:
-        return sum(attempt.seconds for attempt in self.attempts)
+        return sum(attempt.waited for attempt in self.attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,11 @@ class Budget:
 
     timeouts: Timeouts
     retries: int
+    whole: Timeouts = field(init=False)
+    """For an answer that comes whole: a vendor is silent while it writes one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", replace(self.timeouts, idle=None))
 
 
 Listener = Callable[[Attempt], None]
@@ -106,7 +111,7 @@ class Router:
                     await stream.begin()
                     answer: Reply | Stream = stream
                 else:
-                    answer = await target.chat.complete(call, target.model, budget.timeouts)
+                    answer = await target.chat.complete(call, target.model, budget.whole)
         except TimeoutError:
             attempt.error = TimedOut(f"{target.model.provider}: no answer in time", provider=target.model.provider)
         except TalariaError as error:
@@ -120,7 +125,7 @@ class Router:
             raise
         else:
             journey.served = target
-            self._tell(attempt)
+            self._tell(attempt, answer.tally.waited)
             return answer
         if stream is not None:
             attempt.tally = stream.tally
@@ -128,9 +133,10 @@ class Router:
         self._tell(attempt)
         return attempt.error
 
-    def _tell(self, attempt: Attempt) -> None:
+    def _tell(self, attempt: Attempt, waited: float | None = None) -> None:
         now = time.monotonic()
         attempt.seconds = now - attempt.started
+        attempt.waited = attempt.seconds if waited is None else waited
         self._health.learn(attempt, now)
         for listener in self._listeners:
             listener(attempt)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from providers.base import Chat
 from providers.abilities import missing
+from providers.base import Chat
 from providers.errors import TalariaError
 from providers.types import Call, Model, Tally
 
@@ -36,6 +36,8 @@ class Attempt:
     """Monotonic seconds."""
     seconds: float = 0.0
     """Until the whole answer, or the first content-bearing event of a stream, or the failure."""
+    waited: float = 0.0
+    """The part of it that was spent waiting for the vendor."""
     error: TalariaError | None = None
     cancelled: bool = False
     tally: Tally | None = None

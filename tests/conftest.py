@@ -62,5 +62,6 @@ def _gateway(_simulator: fleet.Simulator) -> Iterator[fleet.Serving]:
 
 @pytest.fixture
 def gateway(_gateway: fleet.Serving, simulator: fleet.Simulator) -> fleet.Serving:
-    """A gateway in front of the three vendors, with `fleet.THREE_VENDORS`."""
+    """A gateway in front of the three vendors, with `fleet.THREE_VENDORS`, that remembers no rests."""
+    _gateway.gateway.health.__init__()  # type: ignore[misc]
     return _gateway

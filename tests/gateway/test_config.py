@@ -41,7 +41,7 @@ fallbacks:
   small: [mercury, gpt-4.1-nano, claude-haiku]
 routes:
   - {name: auto, match: {models: [auto]}, candidates: [mercury, gpt-4.1-nano, claude-haiku], fallback: small}
-"""  # noqa: E501
+"""
 
 BASE = """\
 version: 1

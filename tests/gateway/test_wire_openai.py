@@ -156,6 +156,7 @@ def test_hints_under_metadata_are_read() -> None:
         ({"metadata": {"deadline_ms": "soon"}}, "metadata.deadline_ms"),
         ({"metadata": {"deadline_ms": True}}, "metadata.deadline_ms"),
         ({"metadata": {"deadline_ms": -5}}, "metadata.deadline_ms"),
+        ({"metadata": {"deadline_ms": "٣"}}, "metadata.deadline_ms"),
         ({"metadata": {"tags": "team"}}, "metadata.tags"),
         ({"metadata": {"tags": 5}}, "metadata.tags"),
         ({"seed": 1.5}, "seed"),
