@@ -49,7 +49,10 @@ TOOL = {"type": "function", "function": {"name": "f"}}
     [
         ({"tools": [TOOL]}, {"tools": "tools"}),
         ({"tools": [TOOL, {"type": "custom", "custom": {"name": "c"}}]}, {"tools": "tools", "custom_tools": "tools[1].type"}),
-        ({"tool_choice": {"type": "allowed_tools"}}, {"allowed_tools": "tool_choice"}),
+        (
+            {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
+            {"allowed_tools": "tool_choice"},
+        ),
         ({"messages": [USER, CALLED, {"role": "tool", "tool_call_id": "c", "content": "1"}]}, {"tools": "messages[1].tool_calls"}),
         ({"messages": [{"role": "function", "name": "f", "content": "1"}]}, {"functions": "messages[0]"}),
         ({"functions": [{}]}, {"functions": "functions"}),
