@@ -26,6 +26,8 @@ OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0
 DIRECT = "direct"
 """The route of calls that name a model."""
 NONE = "none"
+OTHER = "other"
+MAX_REASONS = 16
 
 
 class Metrics:
@@ -127,8 +129,9 @@ class Metrics:
             counter("malformed_events", "Stream events that could not be read and were skipped.", "provider").labels
         )
         self._unknown_finish = cache(
-            counter("unknown_finish_reason", "Finish reasons without a counterpart.", "provider").labels
+            counter("unknown_finish_reason", "Finish reasons without a counterpart.", "provider", "reason").labels
         )
+        self._reasons: set[str] = set()
         self._auth_failures = cache(counter("auth_failures", "Requests without a valid key.", "reason").labels)
         gauge("build_info", "The version that runs.", "version").labels(version("talaria")).set(1)
         self._config = gauge("config_info", "The configuration that runs.", "hash")
@@ -196,8 +199,14 @@ class Metrics:
         if tally.malformed:
             self._malformed(provider).inc(tally.malformed)
         if tally.unknown_finish:
-            self._unknown_finish(provider).inc()
+            self._unknown_finish(provider, self._bounded(tally.unknown_finish)).inc()
         self._spent(record, provider, model, route)
+
+    def _bounded(self, reason: str) -> str:
+        # Vendors make these up: the first few are named, so that nobody can fill the memory with them.
+        if len(self._reasons) < MAX_REASONS:
+            self._reasons.add(reason)
+        return reason if reason in self._reasons else OTHER
 
     def _spent(self, record: Record, provider: str, model: str, route: str) -> None:
         usage, use_case = record.usage, record.use_case

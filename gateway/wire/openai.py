@@ -492,12 +492,41 @@ def _tool_choice(name: str, value: Any) -> None:
         function = value.get("function")
         if type(function) is not dict or not isinstance(function.get("name"), str):
             raise _type(f"{name}.function", "an object with a 'name'", function)
-    elif value.get("type") not in ("custom", "allowed_tools"):
+    elif value.get("type") == "custom":
+        custom = value.get("custom")
+        if type(custom) is not dict or not isinstance(custom.get("name"), str):
+            raise _type(f"{name}.custom", "an object with a 'name'", custom)
+    elif value.get("type") == "allowed_tools":
+        _allowed_tools(f"{name}.allowed_tools", value.get("allowed_tools"))
+    else:
         raise InvalidRequest(
             f"Invalid value: {_show(value.get('type'))}. Supported values are: 'allowed_tools', 'custom', 'function'.",
             param=f"{name}.type",
             code="invalid_value",
         )
+
+
+def _allowed_tools(name: str, value: Any) -> None:
+    if type(value) is not dict:
+        raise _type(name, "an object", value)
+    _one_of("auto", "required")(f"{name}.mode", value.get("mode"))
+    tools = value.get("tools")
+    if type(tools) is not list:
+        raise _type(f"{name}.tools", "an array of objects", tools)
+    for i, tool in enumerate(tools):
+        if type(tool) is not dict:
+            raise _type(f"{name}.tools[{i}]", "an object", tool)
+        _one_of("function", "custom")(f"{name}.tools[{i}].type", tool.get("type"))
+        named = tool.get(tool["type"])
+        if type(named) is not dict or not isinstance(named.get("name"), str):
+            raise _type(f"{name}.tools[{i}].{tool['type']}", "an object with a 'name'", named)
+
+
+def _function_call(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        _one_of("none", "auto")(name, value)
+    elif type(value) is not dict or not isinstance(value.get("name"), str):
+        raise _type(name, "a string or an object with a 'name'", value)
 
 
 def _response_format(name: str, value: Any) -> None:
@@ -539,6 +568,7 @@ _CHECKS: dict[str, Check] = {
     "tool_choice": _tool_choice,
     "parallel_tool_calls": _is(bool, "a boolean"),
     "functions": _is(list, "an array"),
+    "function_call": _function_call,
     "response_format": _response_format,
     "reasoning_effort": _one_of("none", "minimal", "low", "medium", "high", "xhigh", "max", "instant"),
     "modalities": _is(list, "an array"),

@@ -1,0 +1,184 @@
+"""What a call comes to: whose tokens, how many, at which cost, and who hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.config import parse
+from gateway.metrics import Metrics
+from gateway.record import Record, estimate, settle
+from gateway.state import LocalBlobs, LocalLeases
+from providers.errors import Unavailable
+from providers.types import Call, Card, Hints, Model, Prices, Tally, Usage
+from routing.route import Plan
+from routing.router import Journey
+from routing.target import Attempt, Target
+
+PRICES = Prices(input=Decimal("0.25"), output=Decimal("0.75"), cache_read=Decimal("0.025"))
+MODEL = Model("mercury", "inception", "mercury-2", Card(id="mercury-2", kind="inception", prices=PRICES))
+TARGET = Target(MODEL, None)  # type: ignore[arg-type]
+
+
+def call(text: str = "x" * 40, stream: bool = True) -> Call:
+    return Call(
+        id="req_1",
+        dialect="openai",
+        operation="chat",
+        raw=b"",
+        body={"messages": [{"role": "user", "content": text}]},
+        model="mercury",
+        stream=stream,
+        include_usage=False,
+        needs={},
+        hints=Hints(),
+        started=time.monotonic(),
+        deadline=time.monotonic() + 10,
+        snapshot="",
+    )
+
+
+def record(served: bool = True, **fields: Any) -> Record:
+    found = Record("req_1", time.monotonic(), call=call(), latency_class="interactive")
+    found.journey = Journey(Plan((TARGET,)), [Attempt(MODEL, 0.0)], TARGET if served else None)
+    found.answered = time.monotonic()
+    for name, value in fields.items():
+        setattr(found, name, value)
+    settle(found)
+    return found
+
+
+def test_what_the_vendor_billed_is_what_counts() -> None:
+    usage = Usage(input=1000, cache_read=2000, output=500, reasoning=100)
+    found = record(tally=Tally(usage=usage, finish="stop", chars=9999))
+    assert found.usage == usage
+    assert not found.estimated
+    assert found.cost == Decimal("0.000675")
+    assert found.outcome == "ok"
+
+
+def test_a_caller_who_leaves_is_charged_what_was_billed_until_then() -> None:
+    found = record(tally=Tally(begun=True, chars=41), cancelled=True)
+    assert found.outcome == "cancelled"
+    assert found.estimated
+    assert found.usage.output == 11
+    assert found.usage.input >= 10
+    assert found.cost
+
+
+def test_prompt_tokens_that_the_vendor_told_at_the_start_are_kept() -> None:
+    told = Usage(input=25, cache_read=75, output=1)
+    found = record(tally=Tally(begun=True, chars=400, usage=told), cancelled=True)
+    assert (found.usage.input, found.usage.cache_read, found.usage.output) == (25, 75, 100)
+    assert found.estimated
+
+
+def test_an_answer_that_breaks_off_is_estimated() -> None:
+    found = record(tally=Tally(begun=True, chars=400), error=Unavailable("lost"))
+    assert found.outcome == "upstream_error"
+    assert found.estimated
+    assert found.usage.output == 100
+
+
+def test_a_caller_who_leaves_before_the_answer_is_charged_the_prompt() -> None:
+    journey = Journey(Plan((TARGET,)), [Attempt(MODEL, 0.0, cancelled=True)])
+    found = record(journey=journey, cancelled=True, answered=None)
+    assert found.estimated
+    assert found.usage.input >= 10
+    assert found.usage.output == 0
+
+
+def test_a_failure_costs_nothing() -> None:
+    journey = Journey(Plan((TARGET,)), [Attempt(MODEL, 0.0, error=Unavailable("down"))])
+    found = record(journey=journey, error=Unavailable("down"), answered=None)
+    assert found.usage == Usage()
+    assert found.cost is None
+    assert not found.estimated
+
+
+def test_images_are_not_counted_as_text() -> None:
+    asked = call()
+    asked.body["messages"].append({"role": "user", "content": [{"image_url": {"url": "data:" + "x" * 10_000}}]})
+    assert estimate(asked, None).input < 50
+
+
+def test_metrics_tell_what_the_record_tells() -> None:
+    metrics = Metrics()
+    found = record(
+        tally=Tally(usage=Usage(input=10, output=20, reasoning=5), finish="stop", malformed=2, unknown_finish="odd")
+    )
+    metrics.settled(found)
+    text = metrics.expose().decode()
+    labels = 'model="mercury",provider="inception"'
+    assert f'talaria_tokens_total{{{labels},type="output",use_case="other"}} 20.0' in text
+    assert f'talaria_tokens_total{{{labels},type="reasoning",use_case="other"}} 5.0' in text
+    assert 'talaria_malformed_events_total{provider="inception"} 2.0' in text
+    assert 'talaria_unknown_finish_reason_total{provider="inception",reason="odd"} 1.0' in text
+    assert "talaria_cost_dollars_total" in text
+
+
+def test_reasons_that_vendors_make_up_have_a_bound() -> None:
+    metrics = Metrics()
+    for i in range(100):
+        metrics.settled(record(tally=Tally(usage=Usage(), finish="stop", unknown_finish=f"odd {i}")))
+    assert metrics.expose().decode().count("talaria_unknown_finish_reason_total{") <= 17
+
+
+def test_unpriced_answers_are_counted_as_such() -> None:
+    metrics = Metrics()
+    unpriced = Target(Model("new", "p", "new", Card(id="new", kind="openai")), None)  # type: ignore[arg-type]
+    journey = Journey(Plan((unpriced,)), [Attempt(unpriced.model, 0.0)], unpriced)
+    metrics.settled(record(journey=journey, tally=Tally(usage=Usage(input=1), finish="stop")))
+    assert 'talaria_unpriced_requests_total{model="new"} 1.0' in metrics.expose().decode()
+
+
+def test_a_listener_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    gateway = Gateway(parse("version: 1\nserver: {auth: none}\n", "x"))
+    heard: list[Record] = []
+
+    def broken(_: Record) -> None:
+        raise RuntimeError("secret")
+
+    gateway.listeners = (broken, heard.append)
+    settled = Record("req_1", time.monotonic())
+    gateway.settle(settled)
+    assert heard == [settled]
+    assert "secret" not in caplog.text
+
+
+def test_leases_never_exceed_their_limit() -> None:
+    async def story() -> None:
+        leases = LocalLeases()
+        assert await leases.take("team", 3, limit=5)
+        assert not await leases.take("team", 3, limit=5)
+        assert await leases.take("team", 2, limit=5)
+        assert await leases.take("other", 5, limit=5)
+        await leases.give("team", 3)
+        assert await leases.take("team", 3, limit=5)
+
+    asyncio.run(story())
+
+
+def test_blobs_expire_and_make_room() -> None:
+    now = [0.0]
+
+    async def story() -> None:
+        blobs = LocalBlobs(capacity_bytes=10, clock=lambda: now[0])
+        await blobs.put("a", b"12345", 10)
+        await blobs.put("b", b"12345", 20)
+        assert await blobs.get("a") == b"12345"
+        await blobs.put("c", b"12345", 20)
+        assert await blobs.get("b") is None
+        assert await blobs.get("a") == b"12345"
+        now[0] = 10.0
+        assert await blobs.get("a") is None
+        await blobs.put("d", b"x" * 11, 20)
+        assert await blobs.get("d") is None
+        assert await blobs.get("c") == b"12345"
+
+    asyncio.run(story())
