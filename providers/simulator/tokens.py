@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import orjson
 
 _PIECE = re.compile(r" ?[^\W\d_]{1,6}|\d{1,3}| ?[^\w\s]|\s+|[\w]")
 
@@ -14,3 +17,7 @@ def split(text: str) -> list[str]:
 
 def estimate(text: str) -> int:
     return (len(text.encode("utf-8", "surrogatepass")) + 3) // 4
+
+
+def estimate_json(value: Any) -> int:
+    return (len(orjson.dumps(value)) + 3) // 4 if value else 0

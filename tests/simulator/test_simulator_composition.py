@@ -9,13 +9,15 @@ from uuid import UUID
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.simulator import prose
 from providers.simulator.compose import Tool, Wish, compose
 from providers.simulator.schema import fit
 from providers.simulator.tokens import split
+
+unhurried = settings(deadline=None, max_examples=60)
 
 
 class Leaf(pydantic.BaseModel):
@@ -47,6 +49,7 @@ class Everything(pydantic.BaseModel):
     maybe: int | None = None
 
 
+@unhurried
 @given(st.integers(0, 2**32))
 def test_an_invented_value_fits_its_schema(seed):
     value = fit(Everything.model_json_schema(), random.Random(seed))
@@ -69,17 +72,20 @@ def test_the_corners_of_json_schema_are_known(schema, check):
     assert all(check(fit(schema, random.Random(seed))) for seed in range(50))
 
 
+@unhurried
 @given(st.text())
 def test_tokens_join_to_the_text_they_came_from(text):
     assert "".join(split(text)) == text
 
 
+@unhurried
 @given(st.integers(0, 2**32), st.integers(1, 400))
 def test_prose_has_the_length_that_was_asked_for(seed, wanted):
     assert len(prose.words(random.Random(seed), wanted).split()) == wanted
     assert 38 <= len(prose.answer(random.Random(seed)).split()) <= 125
 
 
+@unhurried
 @given(st.integers(0, 2**32), st.integers(1, 60), st.booleans(), st.integers(0, 50))
 def test_no_answer_is_longer_than_allowed(seed, limit, tools, reasoning):
     offered = [Tool("a", {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]})] * tools

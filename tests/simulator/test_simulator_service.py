@@ -70,10 +70,10 @@ def test_a_caller_who_leaves_a_stream_pays_for_what_was_sent(paced, vendor):
     row = eventually(paced.bill)[0]
     assert not row["completed"]
     assert row["output_tokens"] < 1500
-    assert abs(row["closed_at"] - left_at) < 0.2
+    assert abs(row["closed_at"] - left_at) < 0.5
     request = paced.requests()[0]
     assert request["peer_closed"]
-    assert abs(request["closed_at"] - left_at) < 0.2
+    assert abs(request["closed_at"] - left_at) < 0.5
 
 
 def test_a_caller_who_leaves_before_the_answer_pays_for_what_was_generated(paced):
@@ -115,7 +115,7 @@ def test_a_fast_model_reaches_its_speed():
             text = "".join(lines)
         took = time.monotonic() - began
         tokens = json.loads(text.split("data: ")[-2])["usage"]["completion_tokens"]
-    assert 1500 < tokens / took < 2300
+    assert 1000 < tokens / took < 2300
 
 
 def test_a_slower_model_streams_more_slowly(paced):

@@ -150,6 +150,19 @@ def data(value: Any) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
+def envelope(refusal: Refusal) -> dict[str, Any]:
+    """An error in OpenAI's shape, which Inception's is too."""
+    named = {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
+    return {"error": named}
+
+
+def text_of(content: Any) -> str:
+    """What is written in a message's content, be it a text or parts."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
+
+
 def misshapen(body: Mapping[str, Any], shapes: Mapping[str, type | tuple[type, ...]]) -> str | None:
     """The first field that is not of the type it must be; null is as good as absent."""
     for name, shape in shapes.items():

@@ -21,14 +21,16 @@ from providers.simulator.dialects import (
     Refusal,
     Reply,
     data,
+    envelope,
     is_integer,
     is_number,
     misshapen,
+    text_of,
 )
 from providers.simulator.models import Model, served_by
 from providers.simulator.prompt_cache import prefixes
 from providers.simulator.schema import is_schema
-from providers.simulator.tokens import estimate
+from providers.simulator.tokens import estimate, estimate_json
 
 Json = dict[str, Any]
 PARAMETERS = frozenset(
@@ -105,10 +107,10 @@ class Inception:
         return unfit(("body",), "JSON decode error", None, kind="json_invalid")
 
     def render_error(self, refusal: Refusal, request_id: str) -> Json:
-        return error_body(refusal)
+        return envelope(refusal)
 
     def stream_error(self, code: str | None) -> bytes:
-        return data(error_body(self.failure(500, code)))
+        return data(envelope(self.failure(500, code)))
 
     def headers(self, call: Call | None, request_id: str, usage: Usage | None) -> Headers:
         return []
@@ -166,17 +168,6 @@ def describe(model: Model) -> Json:
     }
 
 
-def error_body(refusal: Refusal) -> Json:
-    return {
-        "error": {
-            "message": refusal.message,
-            "type": refusal.type,
-            "param": refusal.param,
-            "code": refusal.code,
-        }
-    }
-
-
 def unfit(
     place: tuple[str | int, ...], message: str, given: Any, status: int = 422, kind: str = "value_error"
 ) -> Refusal:
@@ -184,16 +175,6 @@ def unfit(
     return Refusal(
         status, [{"type": kind, "loc": list(place), "msg": message, "input": given}], "invalid_request_error"
     )
-
-
-def estimate_json(value: Any) -> int:
-    return (len(orjson.dumps(value)) + 3) // 4 if value else 0
-
-
-def text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
 
 
 def count_message(message: Json) -> int:
@@ -279,7 +260,7 @@ def check_part(place: tuple[str | int, ...], part: Any, model: Model) -> int:
 def check_tools(given: Json) -> None:
     names = []
     for position, tool in enumerate(given.get("tools") or ()):
-        function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+        function: Any = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
             raise unfit(("body", "tools", position, "function", "name"), "Input should be a valid function name", name)
@@ -302,7 +283,7 @@ def check_format(wanted: Any) -> None:
     described = wanted.get("json_schema")
     if kind == "json_schema" and not (isinstance(described, dict) and isinstance(described.get("name"), str)):
         raise unfit(("body", "response_format", "json_schema", "name"), "Field required", None, kind="missing")
-    if kind == "json_schema" and not is_schema(wanted["json_schema"].get("schema") or {}):
+    if kind == "json_schema" and not is_schema((described or {}).get("schema") or {}):
         raise unfit(("body", "response_format", "json_schema", "schema"), "Input should be a valid schema", None)
 
 

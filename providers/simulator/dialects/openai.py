@@ -11,11 +11,11 @@ import orjson
 
 from providers.simulator.bill import Usage
 from providers.simulator.compose import Answer, Finish, Part, Tool, Wish
-from providers.simulator.dialects import Call, Endpoint, Event, Headers, Refusal, Reply, data
+from providers.simulator.dialects import Call, Endpoint, Event, Headers, Refusal, Reply, data, envelope, text_of
 from providers.simulator.dialects.openai_rules import check, invalid
 from providers.simulator.models import Model, served_by
 from providers.simulator.prompt_cache import prefixes
-from providers.simulator.tokens import estimate
+from providers.simulator.tokens import estimate, estimate_json
 
 Json = dict[str, Any]
 FINISH: dict[Finish, str] = {
@@ -115,10 +115,10 @@ class OpenAI:
         return invalid("We could not parse the JSON body of your request.", None, None)
 
     def render_error(self, refusal: Refusal, request_id: str) -> Json:
-        return error_body(refusal)
+        return envelope(refusal)
 
     def stream_error(self, code: str | None) -> bytes:
-        return data(error_body(self.failure(500, code)))
+        return data(envelope(self.failure(500, code)))
 
     def headers(self, call: Call | None, request_id: str, usage: Usage | None) -> Headers:
         headers = [("x-request-id", request_id), ("access-control-expose-headers", "X-Request-ID")]
@@ -176,27 +176,6 @@ def describe(name: str, model: Model) -> Json:
         "owned_by": "system",
         "shutdown_date": model.shutdown,
     }
-
-
-def error_body(refusal: Refusal) -> Json:
-    return {
-        "error": {
-            "message": refusal.message,
-            "type": refusal.type,
-            "param": refusal.param,
-            "code": refusal.code,
-        }
-    }
-
-
-def estimate_json(value: Any) -> int:
-    return (len(orjson.dumps(value)) + 3) // 4 if value else 0
-
-
-def text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
 
 
 def count_message(message: Json) -> int:
