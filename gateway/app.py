@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -104,6 +105,12 @@ def create_app(gateway: Gateway) -> Door:
             await gateway.snapshot.aclose()
 
     api = _api("Talaria", lifespan)
+
+    @api.get("/openapi.json", include_in_schema=False)
+    async def document(request: Request) -> dict[str, Any]:
+        gateway.identify(request.scope)
+        return api.openapi()
+
     api.include_router(models.router(gateway))
     api.include_router(health.router(gateway))
     server = gateway.snapshot.config.server
@@ -125,7 +132,7 @@ def create_admin(gateway: Gateway) -> Door:
 
 
 def _api(title: str, lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None) -> FastAPI:
-    api = FastAPI(title=title, version=version("talaria"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    api = FastAPI(title=title, version=version("talaria"), lifespan=lifespan, openapi_url=None)
     api.add_exception_handler(TalariaError, _refused)
     api.add_exception_handler(HTTPException, _refused)
     api.add_exception_handler(RequestValidationError, _refused)
