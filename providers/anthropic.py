@@ -16,7 +16,7 @@ from providers.anthropic_answer import Decoder, Reading, decode, decode_usage
 from providers.anthropic_errors import decode_error
 from providers.anthropic_request import Encoded, encode
 from providers.base import Batch, Response, Stream, Transport
-from providers.errors import BadReply, InvalidRequest, ProviderError
+from providers.errors import BadReply, InvalidRequest, ProviderError, TalariaError
 from providers.types import Call, Json, Model, Reply, Tally, Timeouts
 
 __all__ = ["Decoder", "Encoded", "Provider", "Reading", "decode", "decode_error", "decode_usage", "encode"]
@@ -96,12 +96,14 @@ class Provider:
                 if batch := decoder.end():
                     yield batch
             if decoder.trouble is not None:
-                response.close()
                 raise decoder.trouble
-            if decoder.done:
-                await _drain(chunks, response)
+            await _drain(chunks, response)
         except ProviderError as error:
+            response.close()
             raise self._named(error) from None
+        except TalariaError:
+            response.close()
+            raise
 
     def _named(self, error: ProviderError) -> ProviderError:
         if not error.provider:

@@ -287,7 +287,7 @@ def refused(body: dict[str, Any], model: Model) -> str | None:
     return None
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.fixed_dictionaries({"messages": st.one_of(messages, junk)}, optional=dict.fromkeys(PARAMS[1:], junk)),
     st.sampled_from([None, "drop", "error"]),
