@@ -257,8 +257,10 @@ def test_without_a_valid_key_nothing_but_health_is_served(guarded: tuple[Serving
     gateway, _, _ = guarded
     headers = [(b"authorization", given.encode("latin-1"))] if given else []
     app = create_app(gateway.gateway)
-    paths = {route.path for route in app._app.routes if getattr(route, "methods", None)}  # type: ignore[attr-defined]
-    for method, path in [("POST", CHAT), *(("GET", path.replace("{model:path}", "mercury")) for path in paths)]:
+    routes = [(method, route.path) for route in app._app.routes for method in route.methods]  # type: ignore[attr-defined]
+    assert ("POST", CHAT) in routes
+    for method, template in routes:
+        path = template.replace("{model:path}", "mercury")
         for host in ("127.0.0.1", "x/#@y"):
             response = httpx.request(method, gateway.url + path, headers=[*headers, (b"host", host.encode())])
             if path.startswith("/health"):
