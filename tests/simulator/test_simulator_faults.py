@@ -41,6 +41,15 @@ def test_codes_are_the_vendors_own_unless_given(simulator):
     assert simulator.post("anthropic").json()["error"]["details"] == {"error_code": "enforced_spend_limit_reached"}
 
 
+def test_rate_limits_say_what_is_left_and_billing_limits_do_not(simulator):
+    simulator.break_("status", status=429)
+    assert simulator.post("openai").headers["x-ratelimit-remaining-requests"] == "0"
+    assert simulator.post("anthropic").headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert not any("ratelimit" in name for name in simulator.post("inception").headers)
+    simulator.break_("status", "openai", status=429, code="insufficient_quota")
+    assert not any("ratelimit" in name for name in simulator.post("openai").headers)
+
+
 @every_vendor
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_reset_before_the_answer_leaves_nothing(simulator, vendor, stream):

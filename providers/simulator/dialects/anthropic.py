@@ -107,7 +107,10 @@ class Anthropic:
 
     def failure(self, status: int, code: str | None) -> Refusal:
         kind, message = ERRORS.get(status, ERRORS[500] if status >= 500 else ERRORS[400])
-        return Refusal(status, message, kind, code=code)
+        refusal = Refusal(status, message, kind, code=code)
+        if status == 429 and code is None:
+            refusal.headers += rate_headers(dict(LIMITS))
+        return refusal
 
     def unreadable(self) -> Refusal:
         return invalid("The request body is not valid JSON")
@@ -121,16 +124,7 @@ class Anthropic:
     def headers(self, call: Call | None, request_id: str, usage: Usage | None) -> Headers:
         headers = [("request-id", request_id), ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000")]
         if usage and call:
-            reset = datetime.fromtimestamp(int(time.time()) + 1, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            spent = {"requests": 1, "input-tokens": usage.input_tokens, "tokens": usage.input_tokens}
-            for name, limit in LIMITS.items():
-                left = limit - spent.get(name, 0)
-                left = left if name == "requests" else left // 1000 * 1000
-                headers += [
-                    (f"anthropic-ratelimit-{name}-limit", str(limit)),
-                    (f"anthropic-ratelimit-{name}-remaining", str(left)),
-                    (f"anthropic-ratelimit-{name}-reset", reset),
-                ]
+            headers += rate_headers({"requests": 1, "input-tokens": usage.input_tokens, "tokens": usage.input_tokens})
             if call.one_in(5, "retry-after"):
                 headers.append(("retry-after", str(12 + call.digest % 50)))
         return headers
@@ -159,6 +153,20 @@ class Anthropic:
         version = call.headers["anthropic-version"]
         check_prompt(call.body, call.model, version, lambda block: is_sealed(call.world, block))
         return Reply("", None, body={"input_tokens": count_prompt(call.body)})
+
+
+def rate_headers(spent: Mapping[str, int]) -> Headers:
+    reset = datetime.fromtimestamp(int(time.time()) + 1, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    headers: Headers = []
+    for name, limit in LIMITS.items():
+        left = limit - spent.get(name, 0)
+        left = left if name == "requests" else left // 1000 * 1000
+        headers += [
+            (f"anthropic-ratelimit-{name}-limit", str(limit)),
+            (f"anthropic-ratelimit-{name}-remaining", str(left)),
+            (f"anthropic-ratelimit-{name}-reset", reset),
+        ]
+    return headers
 
 
 def page(models: list[Model], query: Mapping[str, str]) -> Json:

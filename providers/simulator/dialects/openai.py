@@ -109,7 +109,11 @@ class OpenAI:
                 "insufficient_quota",
                 "You exceeded your current quota, please check your plan and billing details.",
             )
-        return Refusal(status, message, kind, code=code or usual)
+        refusal = Refusal(status, message, kind, code=code or usual)
+        if status == 429 and kind != "insufficient_quota":
+            exhausted = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s"}
+            refusal.headers += (RATE_HEADERS | exhausted).items()
+        return refusal
 
     def unreadable(self) -> Refusal:
         return invalid("We could not parse the JSON body of your request.", None, None)
