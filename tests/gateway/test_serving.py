@@ -257,10 +257,12 @@ def test_without_a_valid_key_nothing_but_health_is_served(guarded: tuple[Serving
     gateway, _, _ = guarded
     headers = [(b"authorization", given.encode("latin-1"))] if given else []
     app = create_app(gateway.gateway)
-    routes = [(method, route.path) for route in app._app.routes for method in route.methods]  # type: ignore[attr-defined]
-    assert ("POST", CHAT) in routes
+    documented = app._app.openapi()["paths"]  # type: ignore[attr-defined]
+    routes = [(method.upper(), path) for path, methods in documented.items() for method in methods]
+    assert {path for _, path in routes} >= {"/v1/models", "/metrics", "/health/live"}
+    routes += [("POST", CHAT), ("GET", "/openapi.json")]
     for method, template in routes:
-        path = template.replace("{model:path}", "mercury")
+        path = template.replace("{model}", "mercury")
         for host in ("127.0.0.1", "x/#@y"):
             response = httpx.request(method, gateway.url + path, headers=[*headers, (b"host", host.encode())])
             if path.startswith("/health"):
