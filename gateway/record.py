@@ -12,6 +12,7 @@ from gateway.errors import Face, face
 from providers.catalog import cost
 from providers.types import Call, Tally, Usage
 from routing.router import Journey
+from routing.target import Attempt
 
 CHARS_PER_TOKEN = 4
 """The rule for tokens that no vendor counted; what comes of it is marked as estimated."""
@@ -98,7 +99,21 @@ def _settle_unserved(record: Record) -> None:
         return
     last = journey.attempts[-1]
     record.usage, record.estimated = estimate(record.call, last.tally), True
+    if not record.call.stream:
+        record.usage.output = _written_meanwhile(record.call, last)
     record.cost = cost(record.usage, last.model.card.prices)
+
+
+def _written_meanwhile(call: Call, attempt: Attempt) -> int:
+    """Tokens of an answer that nobody has seen any of: by the time it had, and the speed the model is known for."""
+    card = attempt.model.card
+    seconds = attempt.seconds - (card.ttft_ms or 0.0) / 1000
+    if seconds <= 0 or not card.tokens_per_second:
+        return 0
+    limits = (call.body.get("max_completion_tokens"), call.body.get("max_tokens"), card.max_output)
+    most = min((limit for limit in limits if limit), default=None)
+    written = round(seconds * card.tokens_per_second)
+    return written if most is None else min(written, most)
 
 
 def estimate(call: Call, tally: Tally | None) -> Usage:

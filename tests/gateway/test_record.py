@@ -93,6 +93,16 @@ def test_a_caller_who_leaves_before_the_answer_is_charged_the_prompt() -> None:
     assert found.usage.output == 0
 
 
+def test_a_caller_who_leaves_before_a_whole_answer_is_charged_what_was_likely_written() -> None:
+    card = Card(id="m", kind="openai", max_output=400, ttft_ms=500, tokens_per_second=100)
+    target = Target(Model("m", "p", "m", card), None)  # type: ignore[arg-type]
+    for seconds, written in ((0.4, 0), (2.5, 200), (60.0, 400)):
+        journey = Journey(Plan((target,)), [Attempt(target.model, 0.0, seconds=seconds, cancelled=True)])
+        found = record(call=call(stream=False), journey=journey, cancelled=True, answered=None)
+        assert found.estimated
+        assert found.usage.output == written
+
+
 def test_a_failure_costs_nothing() -> None:
     journey = Journey(Plan((TARGET,)), [Attempt(MODEL, 0.0, error=Unavailable("down"))])
     found = record(journey=journey, error=Unavailable("down"), answered=None)
