@@ -80,7 +80,7 @@ def build(config: Config, transport: type[AiohttpTransport] = AiohttpTransport) 
     for name, provider in config.providers.items():
         if not provider.active:
             continue
-        transports.append(transport(provider.connections))
+        transports.append(transport(name, provider.connections))
         chats[name] = providers.load(provider.kind)(name, provider.base_url, provider.secrets, transports[-1])
     targets: dict[str, Target] = {}
     off: dict[str, str] = {}

@@ -6,9 +6,9 @@ The request is told in `anthropic_request.py` (its messages in `anthropic_messag
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import orjson
 
@@ -16,15 +16,13 @@ from providers.anthropic_answer import Decoder, Reading, decode, decode_usage
 from providers.anthropic_errors import decode_error
 from providers.anthropic_request import Encoded, encode
 from providers.base import Batch, Response, Stream, Transport
-from providers.errors import BadReply, InvalidRequest, ProviderError, TalariaError
+from providers.errors import BadReply, InvalidRequest
 from providers.types import Call, Json, Model, Reply, Tally, Timeouts
 
 __all__ = ["Decoder", "Encoded", "Provider", "Reading", "decode", "decode_error", "decode_usage", "encode"]
 
 VERSION = "2023-06-01"
 """Newer versions take no sampling parameters any more."""
-DRAIN_SECONDS = 0.25
-"""How long the end of the connection is waited for after the end of the answer, so that it can be used again."""
 
 
 class Provider:
@@ -39,10 +37,7 @@ class Provider:
         encoded = encode(call, model)
         encoded.body.pop("stream", None)
         response = await self._post(encoded.body, timeouts)
-        try:
-            raw = await response.read()
-        except ProviderError as error:
-            raise self._named(error) from None
+        raw = await response.read()
         body, tally = decode(raw, model, encoded.reading, provider=self.name)
         tally.waited = response.waited
         return Reply(body, tally, response.headers, encoded.dropped)
@@ -62,32 +57,24 @@ class Provider:
             content = orjson.dumps(body)
         except TypeError:
             raise InvalidRequest("the request cannot be written as JSON") from None
-        try:
-            response = await self._transport.post(self._url, next(self._headers), content, timeouts)
-            if not 200 <= response.status < 300:
-                raise decode_error(response.status, response.headers, await response.read(), provider=self.name)
-        except ProviderError as error:
-            raise self._named(error) from None
+        response = await self._transport.post(self._url, next(self._headers), content, timeouts)
+        if not 200 <= response.status < 300:
+            raise decode_error(self.name, response.status, response.headers, await response.read())
         return response
 
     async def _no_stream(self, response: Response) -> Exception:
         """What an answer means that is no stream although one was asked for."""
-        try:
-            raw = await response.read()
+        raw = await response.read()
+        with suppress(KeyError, TypeError, ValueError):
             if isinstance(orjson.loads(raw)["error"], dict):
-                return decode_error(200, {}, raw, provider=self.name)
-        except ProviderError as error:
-            return self._named(error)
-        except (KeyError, TypeError, ValueError):
-            pass
+                return decode_error(self.name, 200, {}, raw)
         return BadReply(
             f"{self.name}: the answer is not a stream of events", provider=self.name, status=response.status
         )
 
     async def _events(self, response: Response, decoder: Decoder) -> AsyncIterator[Batch]:
-        chunks = response.chunks()
         try:
-            async for data in chunks:
+            async for data in response.chunks():
                 if batch := decoder.read(data):
                     yield batch
                 if decoder.done or decoder.trouble is not None:
@@ -97,27 +84,6 @@ class Provider:
                     yield batch
             if decoder.trouble is not None:
                 raise decoder.trouble
-            await _drain(chunks, response)
-        except ProviderError as error:
+            await response.drain()
+        finally:
             response.close()
-            raise self._named(error) from None
-        except TalariaError:
-            response.close()
-            raise
-
-    def _named(self, error: ProviderError) -> ProviderError:
-        if not error.provider:
-            error.provider = self.name
-            error.message = f"{self.name}: {error.message}"
-            error.args = (error.message,)
-        return error
-
-
-async def _drain(chunks: AsyncIterator[bytes], response: Response) -> None:
-    """Reads the connection to its end, which is all but there; a vendor that keeps it open delays nobody."""
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for _ in chunks:
-                pass
-    except (ProviderError, TimeoutError):
-        response.close()

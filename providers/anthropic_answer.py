@@ -54,7 +54,7 @@ def decode(raw: bytes, model: Model, reading: Reading = PLAIN, *, provider: str 
     except orjson.JSONDecodeError:
         raise BadReply(f"{provider}: the answer is not JSON", provider=provider) from None
     if isinstance(reply, dict) and "content" not in reply and isinstance(reply.get("error"), dict):
-        raise decode_error(200, _NOTHING, raw, provider=provider)
+        raise decode_error(provider, 200, _NOTHING, raw)
     try:
         return _completion(reply, model, reading)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -288,7 +288,7 @@ class Decoder:
                 elif kind == "message_stop":
                     self._finish(out)
                 elif kind == "error" or (kind is None and "error" in data):
-                    self.trouble = decode_error(200, _NOTHING, event.data, provider=self._provider)
+                    self.trouble = decode_error(self._provider, 200, _NOTHING, event.data)
             except (AttributeError, KeyError, TypeError, ValueError):
                 tally.malformed += 1
         return out

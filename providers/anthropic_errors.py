@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 import orjson
 
@@ -24,6 +22,7 @@ from providers.errors import (
     TimedOut,
     Unavailable,
 )
+from providers.http import retry_after
 
 _BY_TYPE: dict[str, tuple[type[TalariaError], int]] = {
     "invalid_request_error": (InvalidRequest, 400),
@@ -70,7 +69,7 @@ _SECRETS = re.compile(
 )
 
 
-def decode_error(status: int, headers: Mapping[str, str], body: bytes, *, provider: str = "anthropic") -> TalariaError:
+def decode_error(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> TalariaError:
     """What the vendor's error stands for, by its own type and code; by the status where there is none of either.
 
     `headers` in lower case. `status` below 400: the error came within an answer.
@@ -99,8 +98,11 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes, *, provid
         kind = QuotaExhausted
 
     message = f"{provider}: {text or f'HTTP {status}'}"
+    if kind is CredentialsRejected:
+        # The vendor's own text may quote the key.
+        message = f"{provider} does not accept the gateway's key"
     if issubclass(kind, ProviderError):
-        wait = None if kind is QuotaExhausted else _retry_after(headers)
+        wait = None if kind is QuotaExhausted else retry_after(headers)
         return kind(message, provider=provider, status=status if status >= 400 else None, retry_after=wait)
     error = kind(message)
     if isinstance(error, ContextTooLong):
@@ -108,19 +110,3 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes, *, provid
     if isinstance(error, InvalidRequest) and status in _OWN_STATUSES:
         error.status = status
     return error
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from either header in any of its forms."""
-    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            seconds = float(value) / scale
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(value).timestamp() - time.time()
-            except (TypeError, ValueError):
-                continue
-        if seconds == seconds and seconds != float("inf"):
-            return max(0.0, seconds)
-    return None

@@ -253,7 +253,7 @@ def _format(
     omissions: Omissions,
 ) -> tuple[Json, Json | None, list[Json], Reading]:
     """`output_config`, and what the wish for JSON makes of the choice, the tools and the reading of the answer."""
-    as_it_is = ({}, choice, tools, PLAIN)
+    as_it_is: tuple[Json, Json | None, list[Json], Reading] = ({}, choice, tools, PLAIN)
     wanted = request.get("response_format")
     if wanted is None:
         return as_it_is

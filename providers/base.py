@@ -85,6 +85,9 @@ class Response(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, one item per read."""
 
+    async def drain(self) -> None:
+        """Ends it when the answer is there: a connection that was read to its end can be used again."""
+
     def close(self) -> None:
         """Ends it at once: the vendor sees the connection close if the body was not read to its end."""
 

@@ -8,9 +8,12 @@ followed: a request goes to the host that the configuration names, or nowhere.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 import aiohttp
@@ -22,14 +25,18 @@ from providers.types import Timeouts
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
+DRAIN_SECONDS = 0.1
+"""How long the end of a connection's answer is waited for, once the answer itself is there."""
+
 
 class AiohttpTransport:
-    """Pooled, warm connections over aiohttp's sockets (TCP_NODELAY is its default).
+    """Pooled, warm connections to one vendor over aiohttp's sockets (TCP_NODELAY is its default).
 
-    `connections` bounds the sockets to each host (0: no bound).
+    `provider` is whose name its errors bear; `connections` bounds the sockets to each host (0: no bound).
     """
 
-    def __init__(self, connections: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, provider: str = "", connections: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self._provider = provider
         self._connections = connections
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
@@ -65,8 +72,8 @@ class AiohttpTransport:
                 timeout=_timeout(timeouts),
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _translate(error) from None
-        return _AiohttpResponse(response, time.monotonic() - started)
+            raise _translate(error, self._provider) from None
+        return _AiohttpResponse(response, self._provider, time.monotonic() - started)
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -80,8 +87,9 @@ def _timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
 
 
 class _AiohttpResponse:
-    def __init__(self, response: aiohttp.ClientResponse, waited: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, provider: str, waited: float) -> None:
         self._response = response
+        self._provider = provider
         self.waited = waited
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.headers.items()}
@@ -97,16 +105,25 @@ class _AiohttpResponse:
                 size += len(part)
                 if size > MAX_REPLY_BYTES:
                     self._response.close()
-                    raise BadReply(f"the answer is larger than {MAX_REPLY_BYTES} bytes")
+                    raise _error(BadReply, self._provider, f"the answer is larger than {MAX_REPLY_BYTES} bytes")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._response.close()
-            raise _translate(error) from None
+            raise _translate(error, self._provider) from None
         except asyncio.CancelledError:
             self._response.close()
             raise
         self._response.release()
         self.waited += time.monotonic() - started
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def drain(self) -> None:
+        content = self._response.content
+        if not content.at_eof():
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    while await content.readany():
+                        pass
+        self._response.close()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content = self._response.content
@@ -115,7 +132,7 @@ class _AiohttpResponse:
                 yield part
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._response.close()
-            raise _translate(error) from None
+            raise _translate(error, self._provider) from None
 
     def close(self) -> None:
         self._response.close()
@@ -124,7 +141,8 @@ class _AiohttpResponse:
 class HttpxTransport:
     """The same seam over an `httpx` transport, such as `httpx.MockTransport(handler)`."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, provider: str = "") -> None:
+        self._provider = provider
         self._client = httpx.AsyncClient(transport=transport, follow_redirects=False)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Response:
@@ -134,16 +152,17 @@ class HttpxTransport:
         try:
             response = await self._client.send(request, stream=True)
         except httpx.HTTPError as error:
-            raise _translate(error) from None
-        return _HttpxResponse(response, time.monotonic() - started)
+            raise _translate(error, self._provider) from None
+        return _HttpxResponse(response, self._provider, time.monotonic() - started)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
 class _HttpxResponse:
-    def __init__(self, response: httpx.Response, waited: float) -> None:
+    def __init__(self, response: httpx.Response, provider: str, waited: float) -> None:
         self._response = response
+        self._provider = provider
         self.waited = waited
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
@@ -154,34 +173,60 @@ class _HttpxResponse:
         try:
             return await self._response.aread()
         except httpx.HTTPError as error:
-            raise _translate(error) from None
+            raise _translate(error, self._provider) from None
         finally:
             self.waited += time.monotonic() - started
             await self._response.aclose()
+
+    async def drain(self) -> None:
+        await self._response.aclose()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
             async for part in self._response.aiter_bytes():
                 yield part
         except httpx.HTTPError as error:
-            raise _translate(error) from None
+            raise _translate(error, self._provider) from None
 
     def close(self) -> None:
         self._closing = asyncio.ensure_future(self._response.aclose())
 
 
-def _translate(error: Exception) -> ProviderError:
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that `retry-after-ms` or `retry-after` (seconds or a date) ask for; None when neither can be read.
+
+    `headers` in lower case. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+    """
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        with suppress(ValueError):
+            seconds = float(value) / scale
+            if math.isfinite(seconds):
+                return max(0.0, seconds)
+            continue
+        with suppress(TypeError, ValueError):
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def _translate(error: Exception, provider: str) -> ProviderError:
     # The library's own text is not passed on: it may quote the URL or headers.
     match error:
         case aiohttp.ConnectionTimeoutError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
-            return Unavailable("could not connect in time")
+            return _error(Unavailable, provider, "could not connect in time")
         case TimeoutError() | httpx.TimeoutException():
-            return TimedOut("no answer in time")
+            return _error(TimedOut, provider, "no answer in time")
         case aiohttp.ClientConnectorError() | httpx.ConnectError():
-            return Unavailable("could not connect")
+            return _error(Unavailable, provider, "could not connect")
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
-            return Unavailable("the connection was closed before the answer was complete")
+            return _error(Unavailable, provider, "the connection was closed before the answer was complete")
         case aiohttp.ClientResponseError() | httpx.ProtocolError() | httpx.DecodingError():
-            return BadReply("the answer is not valid HTTP")
+            return _error(BadReply, provider, "the answer is not valid HTTP")
         case _:
-            return Unavailable("the connection was lost")
+            return _error(Unavailable, provider, "the connection was lost")
+
+
+def _error(kind: type[ProviderError], provider: str, text: str) -> ProviderError:
+    return kind(f"{provider}: {text}" if provider else text, provider=provider)

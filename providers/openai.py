@@ -7,20 +7,16 @@ changes, and an answer passes as bytes but for the model's name and, on streams,
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import math
 import re
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
+from providers import http
 from providers.abilities import fit, leave_out, neutral, refuse_dropped
 from providers.base import Batch, Response, Stream, Transport
 from providers.errors import (
@@ -43,8 +39,6 @@ from providers.sse import Event, Splitter
 from providers.types import Call, Card, Json, Model, Reply, Tally, Timeouts, Usage
 
 FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-
-_DRAIN_SECONDS = 0.1
 
 
 # --- The call as the vendor's request ---
@@ -464,27 +458,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
     Where it only tells its limits, the time until the one that is used up is whole again.
     """
-    milliseconds = _seconds(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    wait = headers.get("retry-after")
-    seconds = _seconds(wait)
-    if seconds is not None:
-        return seconds
-    if wait is not None:
-        with suppress(ValueError):
-            return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
+    asked = http.retry_after(headers)
+    if asked is not None:
+        return asked
     used_up = (sort for sort in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{sort}") == "0")
     waits = (_duration(headers.get(f"x-ratelimit-reset-{sort}", "")) for sort in used_up)
     return max((wait for wait in waits if wait is not None), default=None)
-
-
-def _seconds(value: str | None) -> float | None:
-    try:
-        seconds = float(value) if value is not None else math.nan
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < math.inf else None
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -540,26 +519,20 @@ class Provider:
 
     async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
         request, dropped = self.encode(call, model, False)
-        try:
-            response = await self._post(request, timeouts)
-            reply = self.decode(self.name, model, response.headers, await response.read())
-        except ProviderError as error:
-            raise self._named(error) from None
+        response = await self._post(request, timeouts)
+        reply = self.decode(self.name, model, response.headers, await response.read())
         reply.dropped += tuple(dropped)
         reply.tally.waited = response.waited
         return reply
 
     async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
         request, dropped = self.encode(call, model, True)
-        try:
-            response = await self._post(request, timeouts)
-            if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
-                body = await response.read()
-                if _error_of(body):
-                    raise decode_error(self.name, response.status, response.headers, body)
-                raise BadReply(f"{self.name}: a stream was asked for, and something else came")
-        except ProviderError as error:
-            raise self._named(error) from None
+        response = await self._post(request, timeouts)
+        if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
+            body = await response.read()
+            if _error_of(body):
+                raise decode_error(self.name, response.status, response.headers, body)
+            raise BadReply(f"{self.name}: a stream was asked for, and something else came", provider=self.name)
         tally = Tally(waited=response.waited)
         reader = self.reader(self.name, model, call.include_usage, tally)
         return Stream(self._events(response, reader), response.close, tally, response.headers, tuple(dropped))
@@ -582,31 +555,15 @@ class Provider:
                     batch = reader.read(splitter.flush())
                     if not (reader.done or reader.failure):
                         reader.end(batch, whole=reader.finished)
-                except ProviderError as error:
+                except ProviderError:
                     # What breaks after the last finish reason breaks nothing.
                     if not reader.finished:
-                        raise self._named(error) from None
+                        raise
                     reader.end(batch, whole=True)
                 if batch:
                     yield batch
                 if reader.failure is not None:
                     raise reader.failure
-            await _drain(pieces)
+            await response.drain()
         finally:
             response.close()
-
-    def _named(self, error: ProviderError) -> ProviderError:
-        if not error.provider:
-            error.provider = self.name
-            if not error.message.startswith(self.name):
-                error.message = f"{self.name}: {error.message}"
-                error.args = (error.message,)
-        return error
-
-
-async def _drain(pieces: AsyncIterator[bytes]) -> None:
-    # A connection whose answer was read to its end can be used again, so the end is waited for, but not for long.
-    with suppress(ProviderError, TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in pieces:
-                pass

@@ -74,8 +74,13 @@ class Splitter:
 
 
 def _parse(block: bytes) -> Event | None:
+    # The two forms that nearly every event has; the rest is for the others.
     if block.startswith(b"data: ") and b"\n" not in block:
         return Event(None, block[6:])
+    if block.startswith(b"event: "):
+        head, _, rest = block.partition(b"\n")
+        if rest.startswith(b"data: ") and b"\n" not in rest:
+            return Event(head[7:], rest[6:])
     name: bytes | None = None
     data: list[bytes] = []
     for line in block.split(b"\n"):

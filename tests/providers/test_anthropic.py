@@ -608,7 +608,7 @@ def provider_of(
         seen.append(request)
         return answer(request)
 
-    return Provider("claude-api", base_url, keys, HttpxTransport(httpx.MockTransport(handle))), seen
+    return Provider("claude-api", base_url, keys, HttpxTransport(httpx.MockTransport(handle), "claude-api")), seen
 
 
 def streaming(
@@ -792,18 +792,20 @@ def error_body(kind: str, message: str = "Oh", code: str | None = None) -> bytes
     ],
 )
 def test_errors_are_known_by_the_vendors_own_codes(status: int, body: bytes, error: type[Exception]) -> None:
-    found = decode_error(status, {}, body)
+    found = decode_error("anthropic", status, {}, body)
     assert type(found) is error
-    assert found.message.startswith("anthropic: ")
+    assert found.message.startswith("anthropic")
 
 
 def test_a_prompt_that_is_too_long_names_the_messages() -> None:
-    found = decode_error(400, {}, error_body("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum"))
+    found = decode_error(
+        "anthropic", 400, {}, error_body("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum")
+    )
     assert (found.param, found.code) == ("messages", "context_length_exceeded")
 
 
 def test_the_vendors_choice_of_status_is_kept() -> None:
-    found = decode_error(409, {}, error_body("conflict_error"))
+    found = decode_error("anthropic", 409, {}, error_body("conflict_error"))
     assert isinstance(found, errors.InvalidRequest)
     assert found.status == 409
     assert errors.InvalidRequest.status == 400
@@ -820,7 +822,7 @@ def test_the_vendors_choice_of_status_is_kept() -> None:
     ],
 )
 def test_the_rest_that_the_vendor_asks_for(headers: dict[str, str], least: float, most: float) -> None:
-    found = decode_error(429, headers, error_body("rate_limit_error"))
+    found = decode_error("anthropic", 429, headers, error_body("rate_limit_error"))
     assert isinstance(found, errors.RateLimited)
     assert found.retry_after is not None
     assert least <= found.retry_after <= most
@@ -828,20 +830,22 @@ def test_the_rest_that_the_vendor_asks_for(headers: dict[str, str], least: float
 
 @pytest.mark.parametrize("headers", [{}, {"retry-after": "soon"}, {"retry-after": "nan"}, {"retry-after": "inf"}])
 def test_no_rest_that_makes_sense(headers: dict[str, str]) -> None:
-    found = decode_error(529, headers, error_body("overloaded_error"))
+    found = decode_error("anthropic", 529, headers, error_body("overloaded_error"))
     assert isinstance(found, errors.Overwhelmed)
     assert found.retry_after is None
 
 
 def test_a_spent_account_is_not_waited_for() -> None:
-    found = decode_error(429, {"retry-after": "7"}, error_body("rate_limit_error", code="contract_spend_limit_reached"))
+    found = decode_error(
+        "anthropic", 429, {"retry-after": "7"}, error_body("rate_limit_error", code="contract_spend_limit_reached")
+    )
     assert isinstance(found, errors.QuotaExhausted)
     assert found.retry_after is None
 
 
 def test_messages_bear_no_keys_and_no_organisations() -> None:
     secret = "key sk-ant-api03-abc_DEF, org 5a8f3c0e-1111-2222-3333-444455556666, org_01ABCDEF"
-    message = decode_error(401, {}, error_body("authentication_error", secret), provider="main").message
+    message = decode_error("main", 400, {}, error_body("invalid_request_error", secret)).message
     assert message == "main: key ***, org ***, ***"
 
 

@@ -34,7 +34,7 @@ def streaming(*chunks: dict[str, Any]) -> Provider:
     body = b"".join(b"data: " + dumps(chunk) + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
     headers = {"content-type": "text/event-stream"}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=headers, content=body))
-    return Provider("inception", "https://api.inceptionlabs.ai/v1", ["k"], HttpxTransport(transport))
+    return Provider("inception", "https://api.inceptionlabs.ai/v1", ["k"], HttpxTransport(transport, "inception"))
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:

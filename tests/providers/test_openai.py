@@ -35,7 +35,7 @@ def a_call(stream: bool = False, include_usage: bool = False, **fields: Any) -> 
 
 
 def a_provider(respond: Callable[[httpx.Request], httpx.Response], *keys: str) -> Provider:
-    return Provider("acme", "https://acme.example/v1/", keys, HttpxTransport(httpx.MockTransport(respond)))
+    return Provider("acme", "https://acme.example/v1/", keys, HttpxTransport(httpx.MockTransport(respond), "acme"))
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
@@ -296,7 +296,7 @@ def test_no_error_quotes_a_key_or_an_organisation() -> None:
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
         ({"retry-after": "nan"}, None),
-        ({"retry-after": "-1"}, None),
+        ({"retry-after": "-1"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 0.12),
@@ -368,7 +368,9 @@ async def test_stream_and_answer_bill_the_same(
 
     upstream = {"openai": "gpt-6-luna", "inception": "mercury-2"}[kind]
     model = Model("m", "acme", upstream, catalog.lookup(kind, upstream))
-    provider: Any = load(kind)("acme", "https://acme.example/v1", ["k"], HttpxTransport(httpx.MockTransport(respond)))
+    provider: Any = load(kind)(
+        "acme", "https://acme.example/v1", ["k"], HttpxTransport(httpx.MockTransport(respond), "acme")
+    )
     reply = await provider.complete(a_call(), model, Timeouts())
     stream = await provider.stream(a_call(stream=True, include_usage=True), model, Timeouts())
     chunks = [json.loads(chunk) async for batch in stream for chunk in batch]
