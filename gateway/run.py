@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gateway import server
 from gateway.app import Gateway, create_admin, create_app
@@ -15,8 +17,6 @@ from gateway.config import Config, load, parse
 from gateway.demo import DEMO, GREETING
 from gateway.keys import Ring
 from gateway.server import Site
-from providers.simulator import create_app as create_simulator
-from providers.simulator.server import Protocol
 
 log = logging.getLogger("talaria")
 
@@ -32,7 +32,7 @@ async def serve_file(path: Path, host: str | None, port: int | None) -> None:
 
 async def serve_demo(host: str | None, port: int | None) -> None:
     """The gateway with the simulator beside it on a free port."""
-    beside = Site(create_simulator(), server.listen("127.0.0.1", 0), Protocol)
+    beside = _simulator(server.listen("127.0.0.1", 0))
     config = parse(DEMO.format(simulator=beside.url), "demo.yaml").listening(host, port)
     log_as_configured(config)
 
@@ -45,12 +45,20 @@ async def serve_demo(host: str | None, port: int | None) -> None:
 
 async def serve_simulator(host: str, port: int, seed: int, speed: float) -> None:
     """The simulator alone."""
-    site = Site(create_simulator(seed=seed, speed=speed), server.listen(host, port), Protocol)
+    site = _simulator(server.listen(host, port), seed=seed, speed=speed)
 
     def ready() -> None:
         print(f"simulated vendors: {site.url}/inception/v1 {site.url}/openai/v1 {site.url}/anthropic", flush=True)
 
     await server.run([site], drain_seconds=1, on_ready=ready)
+
+
+def _simulator(bound: socket.socket, **knobs: Any) -> Site:
+    # Imported here, so that a gateway in front of real vendors starts without it.
+    from providers.simulator import create_app as create_simulator
+    from providers.simulator.server import Protocol
+
+    return Site(create_simulator(**knobs), bound, Protocol)
 
 
 async def _serve(config: Config, beside: list[Site], on_ready: Callable[[str], None]) -> None:
