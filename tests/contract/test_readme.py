@@ -47,7 +47,9 @@ def test_its_python_snippet_prints_an_answer(gateway: fleet.Serving):
     assert len(done.stdout.split()) > 10
 
 
-@pytest.mark.parametrize("paper", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+@pytest.mark.parametrize(
+    "paper", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+)
 def test_links_lead_somewhere(paper: str):
     text = (ROOT / paper).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)", text):
