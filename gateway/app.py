@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from gateway import errors
-from gateway.api import chat, health, metrics, models
+from gateway.api import health, metrics, models
+from gateway.api.calls import Calls
 from gateway.auth import Auth
 from gateway.config import Config
 from gateway.journal import Journal
@@ -27,11 +28,15 @@ from gateway.middleware import App, Door, Scope
 from gateway.record import Listener, Record, settle
 from gateway.snapshot import Snapshot, build
 from gateway.state import Blobs, Leases, LocalBlobs, LocalLeases
+from gateway.wire import Wire, openai
 from providers.errors import InvalidRequest, TalariaError
 from routing.health import Health, LocalHealth
 from routing.router import Router
 
 log = logging.getLogger("talaria")
+
+WIRES: dict[str, Wire] = {"/v1/chat/completions": openai}
+"""Where each dialect and operation is spoken."""
 
 KEYS_LOOK_SECONDS = 0.5
 
@@ -43,7 +48,7 @@ class Gateway:
     """
 
     def __init__(self, config: Config, keys: Keys | None = None) -> None:
-        self.snapshot: Snapshot = build(config)
+        self.snapshot: Snapshot = build(config, tuple(WIRES.values()))
         self.metrics = Metrics()
         self.health: Health = LocalHealth()
         self.leases: Leases = LocalLeases()
@@ -116,7 +121,7 @@ def create_app(gateway: Gateway) -> Door:
     server = gateway.snapshot.config.server
     if server.admin.listen is None:
         api.include_router(metrics.router(gateway))
-    hot: dict[str, App] = {"/v1/chat/completions": chat.ChatCompletions(gateway)}
+    hot: dict[str, App] = {path: Calls(gateway, wire) for path, wire in WIRES.items()}
     for path, app in hot.items():
         # The door is quicker; the route is there for all that is not a POST.
         api.router.routes.append(Route(path, app, methods=["POST"]))

@@ -28,7 +28,7 @@ class Finding:
 
 async def examine(config: Config) -> list[Finding]:
     """A finding for each configured model, those that are off included."""
-    snapshot = build(config)
+    snapshot = build(config, [])
     try:
         found = [await _visit(snapshot, target) for target in snapshot.table.models.values()]
     finally:
@@ -39,11 +39,13 @@ async def examine(config: Config) -> list[Finding]:
 async def _visit(snapshot: Snapshot, target: Target) -> Finding:
     started = time.monotonic()
     try:
-        reply = await target.chat.complete(_call(snapshot, stream=False), target.model, _timeouts(snapshot))
+        reply = await target.endpoints["chat"].complete(
+            _call(snapshot, stream=False), target.model, _timeouts(snapshot)
+        )
         wrong = [f"whole answer: {each}" for each in _wrong_reply(orjson.loads(reply.body), reply.tally)]
         whole = time.monotonic() - started
         started = time.monotonic()
-        stream = await target.chat.stream(_call(snapshot, stream=True), target.model, _timeouts(snapshot))
+        stream = await target.endpoints["chat"].stream(_call(snapshot, stream=True), target.model, _timeouts(snapshot))
         try:
             await stream.begin()
             first = time.monotonic() - started
@@ -60,9 +62,9 @@ async def _visit(snapshot: Snapshot, target: Target) -> Finding:
 
 
 def _call(snapshot: Snapshot, *, stream: bool) -> Call:
-    body = wire.decode(QUESTION)
+    asked = wire.decode(QUESTION)
     now = time.monotonic()
-    call = snapshot.call("doctor", now, QUESTION, body, body.hints, None)
+    call = snapshot.call("doctor", now, wire.OPERATION, QUESTION, asked, asked.hints, None)
     call.stream = call.include_usage = stream
     call.deadline = now + 60
     return call

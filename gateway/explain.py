@@ -13,10 +13,10 @@ from routing.health import LocalHealth
 
 def explain(config: Config, raw: bytes) -> dict[str, Any]:
     """The decision for a chat request's body, as plain data. Raises what the gateway would answer with."""
-    snapshot = build(config)
-    chat = wire.decode(raw)
+    snapshot = build(config, [wire])
+    asked = wire.decode(raw)
     now = time.monotonic()
-    call = snapshot.call("explain", now, raw, chat, chat.hints, None)
+    call = snapshot.call("explain", now, wire.OPERATION, raw, asked, asked.hints, None)
     route = snapshot.table.route(call)
     latency_class, budget = snapshot.budget(call, route)
     plan = snapshot.table.plan(call, route, LocalHealth(), now)

@@ -91,10 +91,16 @@ class Door:
             raise refused
 
 
-async def refuse(error: BaseException, exchange: Exchange, send: Send) -> None:
-    """Answers a request with an error."""
+def _plain(error: BaseException, _: str) -> bytes:
+    return errors.body(error)
+
+
+async def refuse(
+    error: BaseException, exchange: Exchange, send: Send, words: Callable[[BaseException, str], bytes] = _plain
+) -> None:
+    """Answers a request with an error, in the `words` of the caller's dialect."""
     exchange.responding = True
-    body = errors.body(error)
+    body = words(error, exchange.id)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

@@ -14,6 +14,9 @@ from providers.types import Call, Tally, Usage
 from routing.router import Journey
 from routing.target import Attempt
 
+PROMPT = ("system", "messages", "tools", "prompt", "suffix", "input")
+"""Where the text of a request is, whatever its operation."""
+
 CHARS_PER_TOKEN = 4
 """The rule for tokens that no vendor counted; what comes of it is marked as estimated."""
 
@@ -129,7 +132,7 @@ def estimate(call: Call, tally: Tally | None) -> Usage:
             output=max(stated.output, output),
             reasoning=stated.reasoning,
         )
-    return Usage(input=-(-_chars(call.body.get("messages")) // CHARS_PER_TOKEN), output=output)
+    return Usage(input=-(-sum(_chars(call.body.get(field)) for field in PROMPT) // CHARS_PER_TOKEN), output=output)
 
 
 def _chars(node: Any) -> int:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import providers
 from gateway.config import Config, LatencyClass, model
-from gateway.wire.openai import Chat
-from providers.base import Transport
+from gateway.wire import Request, Wire
+from providers.base import Transport, Vendor
 from providers.errors import InvalidRequest
 from providers.http import AiohttpTransport
-from providers.types import Call, Hints, Timeouts
+from providers.types import Call, Hints, Model, Timeouts
 from routing import policies
 from routing.route import Match, Route, Table
 from routing.router import Budget
@@ -32,7 +32,9 @@ class Snapshot:
     tasks: frozenset[str]
     use_cases: frozenset[str]
 
-    def call(self, id: str, started: float, raw: bytes, chat: Chat, hints: Hints, key_id: str | None) -> Call:
+    def call(
+        self, id: str, started: float, operation: str, raw: bytes, asked: Request, hints: Hints, key_id: str | None
+    ) -> Call:
         """The call for a request. Raises InvalidRequest for a hint that this configuration does not know."""
         if hints.task is not None and hints.task not in self.tasks:
             raise _unknown("task", hints.task, self.tasks)
@@ -40,14 +42,13 @@ class Snapshot:
             raise _unknown("latency class", hints.latency_class, self.budgets)
         return Call(
             id=id,
-            dialect="openai",
-            operation="chat",
+            operation=operation,
             raw=raw,
-            body=chat.body,
-            model=chat.model,
-            stream=chat.stream,
-            include_usage=chat.include_usage,
-            needs=chat.needs,
+            body=asked.body,
+            model=asked.model,
+            stream=asked.stream,
+            include_usage=asked.include_usage,
+            needs=asked.needs,
             hints=hints,
             started=started,
             deadline=started,
@@ -73,20 +74,23 @@ class Snapshot:
             await transport.aclose()
 
 
-def build(config: Config, transport: type[AiohttpTransport] = AiohttpTransport) -> Snapshot:
-    """Everything that one configuration asks for; vendors whose every key is empty are left out."""
+def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
+    """Everything that one configuration asks for; vendors whose every key is empty are left out.
+
+    A model serves what its vendor does, and of `wires` what can be served through that.
+    """
     transports: list[Transport] = []
-    chats = {}
+    vendors: dict[str, Vendor] = {}
     for name, provider in config.providers.items():
         if not provider.active:
             continue
-        transports.append(transport(name, provider.connections))
-        chats[name] = providers.load(provider.kind)(name, provider.base_url, provider.secrets, transports[-1])
+        transports.append(AiohttpTransport(name, provider.connections))
+        vendors[name] = providers.load(provider.kind)(name, provider.base_url, provider.secrets, transports[-1])
     targets: dict[str, Target] = {}
     off: dict[str, str] = {}
     for name, entry in config.models.items():
-        if entry.provider in chats:
-            targets[name] = Target(model(config, name), chats[entry.provider])  # type: ignore[arg-type]
+        if entry.provider in vendors:
+            targets[name] = _target(model(config, name), vendors[entry.provider], wires)
         else:
             off[name] = f"its provider `{entry.provider}` has no key"
 
@@ -123,6 +127,17 @@ def build(config: Config, transport: type[AiohttpTransport] = AiohttpTransport) 
         tasks=frozenset(config.tasks.names),
         use_cases=frozenset(config.use_cases),
     )
+
+
+def _target(model: Model, vendor: Vendor, wires: Sequence[Wire]) -> Target:
+    endpoints = {name: endpoint for name, endpoint in vendor.endpoints.items() if name in model.card.serves}
+    served = dict(endpoints)
+    for wire in wires:
+        if wire.OPERATION not in endpoints:
+            endpoint = wire.through(endpoints, model)
+            if endpoint is not None:
+                served[wire.OPERATION] = endpoint
+    return Target(model, served)
 
 
 def _budget(latency_class: LatencyClass) -> Budget:

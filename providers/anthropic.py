@@ -7,7 +7,7 @@ The request is told in `anthropic_request.py` (its messages in `anthropic_messag
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from providers.anthropic_answer import Decoder, Reading, decode, decode_usage
 from providers.anthropic_errors import decode_error
 from providers.anthropic_request import Encoded, encode
-from providers.base import Batch, Response, Stream, Transport
+from providers.base import Batch, Endpoint, Response, Stream, Transport
 from providers.errors import BadReply, InvalidRequest
 from providers.types import Call, Json, Model, Reply, Tally, Timeouts
 
@@ -28,10 +28,20 @@ VERSION = "2023-06-01"
 class Provider:
     def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
         self.name = name
-        self._url = base_url.rstrip("/").removesuffix("/v1") + "/v1/messages"
-        self._transport = transport
         common = {"anthropic-version": VERSION, "content-type": "application/json"}
-        self._headers = itertools.cycle([{"x-api-key": key, **common} for key in keys if key] or [common])
+        headers = itertools.cycle([{"x-api-key": key, **common} for key in keys if key] or [common])
+        root = base_url.rstrip("/").removesuffix("/v1")
+        self.endpoints: Mapping[str, Endpoint] = {"chat": Chat(name, f"{root}/v1/messages", headers, transport)}
+
+
+class Chat:
+    """Chat completions, by the Messages API."""
+
+    def __init__(self, name: str, url: str, headers: Iterator[Mapping[str, str]], transport: Transport) -> None:
+        self.name = name
+        self._url = url
+        self._headers = headers
+        self._transport = transport
 
     async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
         encoded = encode(call, model)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from providers.errors import BadReply
 from providers.types import Call, Model, Reply, Tally, Timeouts
 
 Batch = list[bytes]
-"""The events of one read from the vendor, each the JSON of one chunk in the caller's dialect."""
+"""The events of one read from the vendor, each in the form of the call's operation, without the framing."""
 
 
 class Stream:
@@ -99,15 +98,12 @@ class Transport(Protocol):
     async def aclose(self) -> None: ...
 
 
-@runtime_checkable
-class Chat(Protocol):
-    """Answers chat completions."""
+class Endpoint(Protocol):
+    """One operation, as one vendor serves it. What wraps one is one: the same shape all the way."""
 
-    @abstractmethod
     async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
         """The whole answer. Raises an error of `providers.errors`."""
 
-    @abstractmethod
     async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
         """The answer as it arrives, once the vendor has accepted the request. Raises an error of `providers.errors`."""
 
@@ -119,5 +115,7 @@ class Vendor(Protocol):
     """
 
     name: str
+    endpoints: Mapping[str, Endpoint]
+    """By operation (`Call.operation`): those that the vendor itself serves."""
 
     def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None: ...

@@ -25,6 +25,9 @@ ABILITIES = frozenset(
     }
 )
 
+OPERATIONS = frozenset({"chat", "completions", "fim", "embeddings", "messages"})
+"""What a model may be made for: the words of `Call.operation`."""
+
 _MILLION = Decimal(1_000_000)
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
@@ -112,6 +115,12 @@ def _words(value: Any, place: str) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise ValueError(f"{place}: a list of words is expected")
     return frozenset(value)
+
+
+def _operations(value: Any, place: str) -> frozenset[str]:
+    words = _words(value, place)
+    _only(dict.fromkeys(words), OPERATIONS, place)
+    return words
 
 
 def _abilities(value: Any, place: str) -> frozenset[str]:
@@ -203,6 +212,7 @@ def _date(value: Any, place: str) -> str:
 _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "context": _count,
     "max_output": _count,
+    "serves": _operations,
     "abilities": _abilities,
     "accepts": _words,
     "drops": _words,

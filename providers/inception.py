@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from providers import openai
+from providers import openai, openai_chat
 from providers.abilities import fit, leave_out, neutral, refuse_dropped
 from providers.errors import Unsupported
-from providers.openai import bound, decode_error, decode_usage, dumps, observe, read_answer, set_stream
+from providers.lenient import dumps
+from providers.openai import Form
+from providers.openai_chat import bound, decode_usage, observe, read_answer, set_stream
+from providers.openai_errors import decode_error
 from providers.types import Call, Json, Model, Reply, Tally
 
 __all__ = ["Provider", "Reader", "decode", "decode_error", "decode_usage", "encode", "mend_usage"]
@@ -110,7 +113,7 @@ def decode(provider: str, model: Model, headers: Mapping[str, str], body: bytes)
     return Reply(dumps(answer), tally, headers, warnings=warnings)
 
 
-class Reader(openai.Reader):
+class Reader(openai_chat.Reader):
     """Mends each chunk before it is passed on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -244,6 +247,4 @@ def _text(value: Any) -> str:
 class Provider(openai.Provider):
     """Inception's API under `base_url`."""
 
-    encode = staticmethod(encode)
-    decode = staticmethod(decode)
-    reader = Reader
+    forms: ClassVar[Mapping[str, Form]] = {"chat": Form("/chat/completions", encode, decode, Reader)}

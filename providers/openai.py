@@ -1,540 +1,67 @@
-"""OpenAI's chat completions: https://platform.openai.com/docs/api-reference/chat
+"""OpenAI's API, and every service that has the same under another address.
 
-Callers speak the same dialect, so a request goes on as it came but for the fields that the model's card or the gateway
-changes, and an answer passes as bytes but for the model's name and, on streams, the usage nobody asked for.
-`providers.inception` and other vendors with this dialect build on the functions here.
+Each operation is a `Form`: a path, and the functions that write its request and read its answer.
+`providers.inception` and others with this dialect build on what is here.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
-import orjson
-
-from providers import http
-from providers.abilities import fit, leave_out, neutral, refuse_dropped
+from providers import base, openai_chat
 from providers.base import Batch, Response, Stream, Transport
-from providers.errors import (
-    BadReply,
-    ContentRefused,
-    ContextTooLong,
-    CredentialsRejected,
-    InvalidRequest,
-    ModelGone,
-    Overwhelmed,
-    ProviderError,
-    QuotaExhausted,
-    RateLimited,
-    RequestTooLarge,
-    TalariaError,
-    TimedOut,
-    Unavailable,
-)
-from providers.sse import Event, Splitter
-from providers.types import Call, Card, Json, Model, Reply, Tally, Timeouts, Usage
-
-FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+from providers.errors import BadReply, ProviderError
+from providers.openai_chat import Reader
+from providers.openai_errors import decode_error, error_of
+from providers.sse import Splitter
+from providers.types import Call, Model, Reply, Tally, Timeouts
 
 
-# --- The call as the vendor's request ---
+class Form(NamedTuple):
+    """How one operation is spoken.
 
-
-def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes, list[str]]:
-    """The request's body, and the parameters that were left out or bent.
-
-    `stream` says how the answer shall come, where that is not as the caller asked.
-    """
-    body, dropped = fit(call, model)
-    body["model"] = model.upstream
-    set_stream(body, call.stream if stream is None else stream)
-    bound(body, model.card, dropped)
-    if model.card.unknown == "drop":
-        for param in [param for param in body if param not in model.card.accepts]:
-            leave_out(body, param, dropped)
-    refuse_dropped(model, dropped)
-    return dumps(body), dropped
-
-
-def set_stream(body: Json, stream: bool) -> None:
-    """Asks for a stream or for none. Every stream is asked for its usage: without it nobody knows what it cost."""
-    if stream:
-        options = body.get("stream_options")
-        body["stream"] = True
-        body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    else:
-        body.pop("stream_options", None)
-        if body.get("stream"):
-            body["stream"] = False
-
-
-def bound(body: Json, card: Card, dropped: list[str]) -> None:
-    """Brings the output limit, the sampling parameters and the effort within what the model takes."""
-    for param in ("max_completion_tokens", "max_tokens"):
-        wanted = body.get(param)
-        if card.max_output is not None and type(wanted) is int and wanted > card.max_output:
-            body[param] = card.max_output
-            dropped.append(param)
-    if card.max_tokens_name is not None:
-        wanted = body.pop("max_tokens", None)
-        preferred = body.pop("max_completion_tokens", None)
-        if preferred is not None or wanted is not None:
-            body[card.max_tokens_name] = wanted if preferred is None else preferred
-    for param, allowed in (("temperature", card.temperature), ("top_p", card.top_p)):
-        value = body.get(param)
-        if value is None:
-            continue
-        if allowed is None:
-            if not neutral(param, value):
-                leave_out(body, param, dropped)
-        elif type(value) in (int, float) and not allowed[0] <= value <= allowed[1]:
-            body[param] = min(max(value, allowed[0]), allowed[1])
-            dropped.append(param)
-    effort = body.get("reasoning_effort")
-    if effort is None:
-        return
-    if not card.reasoning:
-        leave_out(body, "reasoning_effort", dropped)
-    elif isinstance(effort, str) and effort in card.reasoning:
-        told = card.reasoning[effort]
-        if told is None:
-            del body["reasoning_effort"]
-        elif told != effort:
-            body["reasoning_effort"] = told
-            if effort != "none":
-                dropped.append("reasoning_effort")
-
-
-# --- The vendor's answer as ours ---
-
-
-def decode(provider: str, model: Model, headers: Mapping[str, str], body: bytes) -> Reply:
-    """A whole answer, byte for byte but for the model's name."""
-    answer = read_answer(provider, headers, body)
-    tally = Tally(id=answer.get("id"))
-    observe(tally, answer)
-    return Reply(rename(body, answer, model.name), tally, headers)
-
-
-def read_answer(provider: str, headers: Mapping[str, str], body: bytes) -> Json:
-    """The JSON of an answer with status 200. Raises what an error in it says, and BadReply when it is none."""
-    try:
-        answer = loads(body)
-    except ValueError:
-        raise BadReply(f"{provider}: the answer is not JSON, or not whole", provider=provider) from None
-    if isinstance(answer, dict):
-        if answer.get("error"):
-            raise decode_error(provider, 200, headers, body)
-        if isinstance(answer.get("choices"), list) and answer["choices"]:
-            return answer
-    raise BadReply(f"{provider}: the answer has no choices", provider=provider)
-
-
-def observe(tally: Tally, answer: Json) -> None:
-    """Notes what a whole answer says of itself."""
-    for choice in answer["choices"]:
-        if isinstance(choice, dict):
-            _observe_content(tally, choice.get("message"))
-            _observe_finish(tally, choice.get("finish_reason"))
-    usage = answer.get("usage")
-    if isinstance(usage, dict):
-        tally.usage = decode_usage(usage)
-
-
-def decode_usage(usage: Json) -> Usage:
-    """Disjoint counts: OpenAI's `prompt_tokens` hold the cached ones, its `completion_tokens` the reasoning."""
-    prompt = usage.get("prompt_tokens_details")
-    completion = usage.get("completion_tokens_details")
-    cache_read = _tokens(prompt, "cached_tokens")
-    cache_write = _tokens(prompt, "cache_write_tokens")
-    return Usage(
-        input=max(0, _tokens(usage, "prompt_tokens") - cache_read - cache_write),
-        cache_read=cache_read,
-        cache_write=cache_write,
-        output=_tokens(usage, "completion_tokens"),
-        reasoning=_tokens(completion, "reasoning_tokens"),
-    )
-
-
-def _tokens(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
-
-
-def rename(data: bytes, parsed: Json, name: str) -> bytes:
-    """`data` with `name` as its top-level `model`: spliced in place, and written anew only where that is ambiguous.
-
-    Inside of strings every quote has a backslash before it, so text never looks like the key.
-    """
-    old = parsed.get("model")
-    if not isinstance(old, str) or old == name:
-        return data
-    for needle, replacement in _needles(old, name):
-        at = data.find(needle)
-        if at >= 0:
-            end = at + len(needle)
-            if data.find(needle, end) < 0:
-                return data[:at] + replacement + data[end:]
-            break
-    return dumps({**parsed, "model": name})
-
-
-@lru_cache(maxsize=1024)
-def _needles(old: str, new: str) -> tuple[tuple[bytes, bytes], ...]:
-    was, will_be = dumps(old), dumps(new)
-    return tuple((colon + was, colon + will_be) for colon in (b'"model":', b'"model": '))
-
-
-def _observe_finish(tally: Tally, finish: Any) -> None:
-    if isinstance(finish, str) and finish:
-        if finish in FINISHES:
-            tally.finish = finish
-        else:
-            tally.finish, tally.unknown_finish = "stop", finish
-
-
-_CONTENT = frozenset({"content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio"})
-
-
-def _observe_content(tally: Tally, message: Any) -> None:
-    if isinstance(message, dict):
-        for key, value in message.items():
-            if value and key in _CONTENT:
-                tally.begun = True
-                tally.chars += len(value) if isinstance(value, str) else _length(value)
-
-
-def _length(value: Any) -> int:
-    """Characters of text, names and arguments in what is more than a string: tool calls, parts, audio."""
-    total = 0
-    for item in value if isinstance(value, list) else (value,):
-        if isinstance(item, dict):
-            called = item.get("function") or item.get("custom") or item
-            for key in ("name", "arguments", "input", "text", "transcript"):
-                text = called.get(key) if isinstance(called, dict) else None
-                if isinstance(text, str):
-                    total += len(text)
-    return total
-
-
-# --- A stream ---
-
-
-class Reader:
-    """Turns the vendor's events into the caller's chunks, and keeps the tally.
-
-    Bytes are kept: only the model's name is spliced in, and usage is taken out for a caller who did not ask for it. One
-    who did gets exactly one usage chunk, with empty choices, whatever chunk the vendor put it on.
+    `encode(call, model, stream)` gives the request's body and the parameters that were left out or bent;
+    `decode(provider, model, headers, body)` reads a whole answer; `reader` reads a stream, where the operation has any.
     """
 
-    def __init__(self, provider: str, model: Model, include_usage: bool, tally: Tally) -> None:
-        self.failure: TalariaError | None = None
-        """What the vendor broke off with: to be raised once the chunks before it are handed on."""
-        self.done = False
-        self._provider = provider
-        self._name = model.name
-        self._include_usage = include_usage
-        self._tally = tally
-        self._usage: Json = {}
-        self._held: bytes | None = None
-        """The usage chunk, until it is clear that no other follows."""
-        self._split_off: Json | None = None
-        """A usage chunk made from one that had choices too: sent last, where the vendor has none of its own."""
-        self._usage_sent = False
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
-
-    @property
-    def finished(self) -> bool:
-        """Whether every choice has been given its finish reason."""
-        return bool(self._finished) and self._seen <= self._finished
-
-    def read(self, events: list[Event]) -> Batch:
-        """The chunks of `events`. Stops at the end and at an error, and says so in `done` and `failure`."""
-        batch: Batch = []
-        for event in events:
-            data = event.data
-            if data == b"[DONE]":
-                # Some look-alikes give no finish reason, but this word.
-                self.end(batch, whole=self.finished or self._tally.begun)
-                break
-            try:
-                chunk = loads(data)
-            except ValueError:
-                chunk = None
-            if not isinstance(chunk, dict):
-                self._tally.malformed += 1
-                continue
-            if chunk.get("error"):
-                self.failure = decode_error(self._provider, 200, {}, data)
-                break
-            if self.amend(chunk):
-                data = dumps(chunk)
-            self._pass(chunk, data, batch)
-        return batch
-
-    def end(self, batch: Batch, whole: bool) -> None:
-        """Closes the answer: adds what was held back, or finds that it came to no end."""
-        self.done = True
-        if not whole:
-            self.failure = BadReply(f"{self._provider} closed the stream early", provider=self._provider)
-        elif self._include_usage and not self._usage_sent:
-            if self._held is not None:
-                batch.append(self._held)
-            elif self._split_off is not None:
-                batch.append(dumps(self._split_off))
-
-    def amend(self, chunk: Json) -> bool:
-        """Mends, in place, what a vendor says differently from OpenAI; True when something was."""
-        return False
-
-    def _pass(self, chunk: Json, data: bytes, batch: Batch) -> None:
-        tally = self._tally
-        if tally.id is None:
-            tally.id = chunk.get("id")
-        choices = chunk.get("choices")
-        if choices:
-            self._observe(choices)
-        data = rename(data, chunk, self._name)
-        if "usage" not in chunk:
-            self._release_usage(batch)
-            batch.append(data)
-        elif not isinstance(chunk["usage"], dict):
-            self._release_usage(batch)
-            batch.append(data if self._include_usage else _without_usage(data, chunk, self._name))
-        else:
-            self._usage |= {key: value for key, value in chunk["usage"].items() if value is not None}
-            tally.usage = decode_usage(self._usage)
-            self._pass_usage(chunk, data, batch)
-
-    def _pass_usage(self, chunk: Json, data: bytes, batch: Batch) -> None:
-        if chunk.get("choices"):
-            envelope = {key: value for key, value in chunk.items() if key in _ENVELOPE}
-            self._split_off = {**envelope, "model": self._name, "choices": [], "usage": chunk["usage"]}
-        elif self._include_usage:
-            self._held = data
-            return
-        elif chunk.keys() <= _ENVELOPE:
-            return
-        batch.append(_without_usage(data, chunk, self._name))
-
-    def _release_usage(self, batch: Batch) -> None:
-        # A chunk after the usage (a moderation result) keeps its place after it.
-        if self._held is not None and not self._usage_sent:
-            batch.append(self._held)
-            self._usage_sent = True
-
-    def _observe(self, choices: Any) -> None:
-        tally = self._tally
-        for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict):
-                continue
-            index = choice.get("index")
-            if type(index) is not int:
-                index = 0
-            self._seen.add(index)
-            _observe_content(tally, choice.get("delta"))
-            finish = choice.get("finish_reason")
-            if finish:
-                self._finished.add(index)
-                _observe_finish(tally, finish)
+    path: str
+    encode: Callable[[Call, Model, bool], tuple[bytes, list[str]]]
+    decode: Callable[[str, Model, Mapping[str, str], bytes], Reply]
+    reader: type[Reader] = Reader
 
 
-_ENVELOPE = frozenset(
-    {"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint", "obfuscation"}
-)
-"""What a chunk has when it is there for nothing but its usage."""
+class Endpoint:
+    """One path of the vendor."""
 
-
-def _without_usage(data: bytes, chunk: Json, name: str) -> bytes:
-    if chunk["usage"] is None:
-        for null in (b',"usage":null', b', "usage": null', b'"usage":null,', b'"usage": null, '):
-            at = data.find(null)
-            if at >= 0 and data.find(null, at + 1) < 0:
-                return data[:at] + data[at + len(null) :]
-    rest = {key: value for key, value in chunk.items() if key != "usage"}
-    if "model" in rest:
-        rest["model"] = name
-    return dumps(rest)
-
-
-# --- What went wrong ---
-
-_CONTEXT = frozenset({"context_length_exceeded"})
-_CONTENT_POLICY = frozenset({"content_filter", "content_policy_violation"})
-_QUOTA = frozenset(
-    {
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "billing_hard_limit_reached",
-        "account_error",
-    }
-)
-_KEY = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
-_OVERLOAD = frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error", "overloaded_error"})
-_RATE = frozenset({"rate_limit_exceeded", "rate_limit_reached", "rate_limit_error", "requests", "tokens"})
-_GONE = frozenset({"model_not_found"})
-
-_SECRETS = re.compile(r"\b(?:sk|org|proj)-[\w*-]{4,}")
-
-
-def decode_error(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> TalariaError:
-    """What the vendor's error is for us, by its code, type and status, never by its text.
-
-    Bodies with an error under a status of 200, whole or as an event of a stream, are read the same way.
-    """
-    error = _error_of(body)
-    code, kind, param = error.get("code"), error.get("type"), error.get("param")
-    if status < 400 and isinstance(code, int) and 400 <= code < 600:
-        status = code
-    words = {word for word in (code, kind) if isinstance(word, str)}
-    message = f"{provider}: {_text(error)}" if _text(error) else f"{provider} answered with status {status}"
-    told: dict[str, Any] = {
-        "param": param if isinstance(param, str) else None,
-        "code": code if isinstance(code, str) else None,
-    }
-    if words & _CONTEXT:
-        return ContextTooLong(message, **told)
-    if status == 413:
-        return RequestTooLarge(message, **told)
-    told |= {
-        "provider": provider,
-        "status": status if status >= 400 else None,
-        "retry_after": retry_after(headers),
-    }
-    if words & _CONTENT_POLICY:
-        return ContentRefused(message, **told)
-    if status == 402 or words & _QUOTA:
-        return QuotaExhausted(message, **told)
-    if status in (401, 403) or words & _KEY:
-        # The vendor's own text may quote the key.
-        return CredentialsRejected(f"{provider} does not accept the gateway's key", **told)
-    if words & _OVERLOAD:
-        return Overwhelmed(message, **told)
-    if status == 429 or words & _RATE:
-        return RateLimited(message, **told)
-    if status == 404 or words & _GONE:
-        return ModelGone(message, **told)
-    if status in (408, 504):
-        return TimedOut(message, **told)
-    if status == 503:
-        return Overwhelmed(message, **told)
-    if status >= 500 or status == 425:
-        return Unavailable(message, **told)
-    if status >= 400 or "invalid_request_error" in words:
-        invalid = InvalidRequest(message, param=told["param"], code=told["code"])
-        invalid.status = status if status >= 400 else 400
-        return invalid
-    return Unavailable(message, **told) if error else BadReply(message, **told)
-
-
-def _error_of(body: bytes) -> Json:
-    try:
-        parsed = loads(body)
-    except ValueError:
-        return {}
-    error = parsed.get("error") if isinstance(parsed, dict) else None
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, dict) else {}
-
-
-def _text(error: Json) -> str:
-    message = error.get("message")
-    if message is not None and not isinstance(message, str):
-        message = dumps(message).decode()
-    return _SECRETS.sub("***", message or "")[:2000]
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a vendor asks to be left alone, None when it does not say.
-
-    Where it only tells its limits, the time until the one that is used up is whole again.
-    """
-    asked = http.retry_after(headers)
-    if asked is not None:
-        return asked
-    used_up = (sort for sort in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{sort}") == "0")
-    waits = (_duration(headers.get(f"x-ratelimit-reset-{sort}", "")) for sort in used_up)
-    return max((wait for wait in waits if wait is not None), default=None)
-
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _duration(value: str) -> float | None:
-    """`6m0s`, `120ms`, `1h2m3.5s` in seconds."""
-    parts = _DURATION.findall(value)
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-# --- JSON ---
-
-
-def loads(data: bytes) -> Any:
-    """Python's own reader takes over where orjson is stricter: lone surrogates, NaN. Raises ValueError."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(data)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-
-
-def dumps(value: Any) -> bytes:
-    """Python's own writer takes over where orjson is stricter: integers beyond 64 bits, lone surrogates."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-# --- The vendor ---
-
-
-class Provider:
-    """Any service with OpenAI's `/chat/completions` under `base_url`."""
-
-    encode = staticmethod(encode)
-    decode = staticmethod(decode)
-    reader = Reader
-
-    def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
+    def __init__(
+        self, name: str, base_url: str, form: Form, headers: Iterator[Mapping[str, str]], transport: Transport
+    ) -> None:
         self.name = name
-        self._url = base_url.rstrip("/") + "/chat/completions"
+        self._url = base_url.rstrip("/") + form.path
+        self._form = form
+        self._headers = headers
         self._transport = transport
-        plain = {"content-type": "application/json"}
-        self._headers = itertools.cycle([{**plain, "authorization": f"Bearer {key}"} for key in keys] or [plain])
 
     async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
-        request, dropped = self.encode(call, model, False)
+        request, dropped = self._form.encode(call, model, False)
         response = await self._post(request, timeouts)
-        reply = self.decode(self.name, model, response.headers, await response.read())
+        reply = self._form.decode(self.name, model, response.headers, await response.read())
         reply.dropped += tuple(dropped)
         reply.tally.waited = response.waited
         return reply
 
     async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
-        request, dropped = self.encode(call, model, True)
+        request, dropped = self._form.encode(call, model, True)
         response = await self._post(request, timeouts)
         if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
             body = await response.read()
-            if _error_of(body):
+            if error_of(body):
                 raise decode_error(self.name, response.status, response.headers, body)
             raise BadReply(f"{self.name}: a stream was asked for, and something else came", provider=self.name)
         tally = Tally(waited=response.waited)
-        reader = self.reader(self.name, model, call.include_usage, tally)
+        reader = self._form.reader(self.name, model, call.include_usage, tally)
         return Stream(self._events(response, reader), response.close, tally, response.headers, tuple(dropped))
 
     async def _post(self, request: bytes, timeouts: Timeouts) -> Response:
@@ -567,3 +94,19 @@ class Provider:
             await response.drain()
         finally:
             response.close()
+
+
+class Provider:
+    """Any service with OpenAI's paths under `base_url`."""
+
+    forms: ClassVar[Mapping[str, Form]] = {
+        "chat": Form("/chat/completions", openai_chat.encode, openai_chat.decode),
+    }
+
+    def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
+        self.name = name
+        plain = {"content-type": "application/json"}
+        headers = itertools.cycle([{**plain, "authorization": f"Bearer {key}"} for key in keys] or [plain])
+        self.endpoints: Mapping[str, base.Endpoint] = {
+            operation: Endpoint(name, base_url, form, headers, transport) for operation, form in self.forms.items()
+        }

@@ -35,8 +35,8 @@ class Call:
     """
 
     id: str
-    dialect: str
-    operation: Literal["chat"]
+    operation: str
+    """What is asked for: chat, completions, ... Its `body` is in the form of that operation."""
     raw: bytes
     body: Json
     model: str
@@ -72,6 +72,8 @@ class Card:
     context: int | None = None
     """Window in tokens, prompt and output together."""
     max_output: int | None = None
+    serves: frozenset[str] = frozenset({"chat"})
+    """Operations that the model is made for, among those that its vendor has."""
     abilities: frozenset[str] = frozenset()
     """Words of `Call.needs` that the model serves (tools, image, image_url, json_schema, n, ...), and what the adapter
     needs to know beside: `prefill`, `strict_tools`, `system_anywhere`."""

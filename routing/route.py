@@ -87,7 +87,7 @@ class Table:
             rest = self.fallbacks.get(call.model, ())
         else:
             first, rest = route.policy.rank(call, route.candidates), route.fallback
-        if len(first) == 1 and not rest and not call.needs:
+        if len(first) == 1 and not rest and not call.needs and call.operation in first[0].endpoints:
             return Plan(targets=tuple(first), route=route.name if route else None)
         able: dict[str, Target] = {}
         lacking: dict[str, Mapping[str, str]] = {}

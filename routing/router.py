@@ -83,11 +83,8 @@ class Router:
                     return error
                 failures.append(error)
                 steps = retry.steps(error)
-                made = len(journey.attempts)
-                spent = made >= retry.MAX_ATTEMPTS
-                # Another try here must leave one for each target that is still to come.
-                room = retry.MAX_ATTEMPTS - made > len(targets) - 1 - position
-                if not room or not steps.again or tries > budget.retries:
+                spent = len(journey.attempts) >= retry.MAX_ATTEMPTS
+                if spent or not steps.again or tries > budget.retries:
                     break
                 pause = retry.pause(error, tries)
                 if pause > retry.PATIENCE_SECONDS or time.monotonic() + pause >= call.deadline:
@@ -109,12 +106,13 @@ class Router:
         stream: Stream | None = None
         try:
             async with asyncio.timeout_at(_limit(call, attempt.started, budget, last_resort)):
+                endpoint = target.endpoints[call.operation]
                 if call.stream:
-                    stream = await target.chat.stream(call, target.model, budget.timeouts)
+                    stream = await endpoint.stream(call, target.model, budget.timeouts)
                     await stream.begin()
                     answer: Reply | Stream = stream
                 else:
-                    answer = await target.chat.complete(call, target.model, budget.whole)
+                    answer = await endpoint.complete(call, target.model, budget.whole)
         except TimeoutError:
             attempt.error = TimedOut(f"{target.model.provider}: no answer in time", provider=target.model.provider)
         except TalariaError as error:

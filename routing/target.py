@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from providers.abilities import missing
-from providers.base import Chat
+from providers.base import Endpoint
 from providers.errors import TalariaError
 from providers.types import Call, Model, Tally
 
@@ -16,14 +16,20 @@ class Target:
     """A configured model together with the vendor that serves it."""
 
     model: Model
-    chat: Chat
+    endpoints: Mapping[str, Endpoint]
+    """By operation."""
 
     @property
     def name(self) -> str:
         return self.model.name
 
     def lacks(self, call: Call) -> Mapping[str, str]:
-        """The abilities that the call needs and the model has not, each with the parameter that asks for it."""
+        """The abilities that the call needs and the model has not, each with the parameter that asks for it.
+
+        An operation that it does not serve is the first of them.
+        """
+        if call.operation not in self.endpoints:
+            return {call.operation: "model"}
         return missing(call, self.model)
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from providers.base import Batch
+from gateway import errors
+from gateway.wire import Request
+from providers.base import Batch, Endpoint
 from providers.errors import InvalidRequest
-from providers.types import Hints, Json
+from providers.types import Hints, Json, Model
 
-DIALECT = "openai"
+OPERATION = "chat"
 
 CONNECTION_WORDS = frozenset(
     {
@@ -47,19 +48,7 @@ _SCHEMA_NAMES = frozenset({"properties", "$defs", "definitions", "patternPropert
 _SCHEMA_DATA = frozenset({"default", "examples", "enum", "const"})
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """What the gateway reads of a chat request."""
-
-    body: Json
-    model: str
-    stream: bool
-    include_usage: bool
-    needs: Mapping[str, str]
-    hints: Hints
-
-
-def decode(raw: bytes) -> Chat:
+def decode(raw: bytes) -> Request:
     """A request body. Raises InvalidRequest, naming the parameter."""
     body = parse(raw)
     for name, value in body.items():
@@ -80,7 +69,7 @@ def decode(raw: bytes) -> Chat:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
         )
-    return Chat(
+    return Request(
         body=body,
         model=body["model"],
         stream=stream,
@@ -146,6 +135,21 @@ def pairs(value: object, place: str) -> dict[str, str]:
 def frame(batch: Batch) -> bytes:
     """The events of one batch, ready for one write."""
     return b"data: " + b"\n\ndata: ".join(batch) + b"\n\n"
+
+
+def refusal(error: BaseException, request_id: str) -> bytes:
+    """OpenAI's error object; the request's id is in a header."""
+    return errors.body(error)
+
+
+def failure(error: BaseException, request_id: str) -> bytes:
+    """After the commit point: one typed error event, and no `[DONE]`."""
+    return frame([errors.body(error)])
+
+
+def through(endpoints: Mapping[str, Endpoint], model: Model) -> Endpoint | None:
+    """Every vendor speaks it itself or not at all."""
+    return None
 
 
 DONE = b"data: [DONE]\n\n"

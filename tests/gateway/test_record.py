@@ -22,13 +22,12 @@ from routing.target import Attempt, Target
 
 PRICES = Prices(input=Decimal("0.25"), output=Decimal("0.75"), cache_read=Decimal("0.025"))
 MODEL = Model("mercury", "inception", "mercury-2", Card(id="mercury-2", kind="inception", prices=PRICES))
-TARGET = Target(MODEL, None)  # type: ignore[arg-type]
+TARGET = Target(MODEL, {})
 
 
 def call(text: str = "x" * 40, stream: bool = True) -> Call:
     return Call(
         id="req_1",
-        dialect="openai",
         operation="chat",
         raw=b"",
         body={"messages": [{"role": "user", "content": text}]},
@@ -141,7 +140,7 @@ def test_reasons_that_vendors_make_up_have_a_bound() -> None:
 
 def test_unpriced_answers_are_counted_as_such() -> None:
     metrics = Metrics()
-    unpriced = Target(Model("new", "p", "new", Card(id="new", kind="openai")), None)  # type: ignore[arg-type]
+    unpriced = Target(Model("new", "p", "new", Card(id="new", kind="openai")), {})
     journey = Journey(Plan((unpriced,)), [Attempt(unpriced.model, 0.0)], unpriced)
     metrics.settled(record(journey=journey, tally=Tally(usage=Usage(input=1), finish="stop")))
     assert 'talaria_unpriced_requests_total{model="new"} 1.0' in metrics.expose().decode()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.wire import Request
 from gateway.wire import openai as wire
 from providers.errors import InvalidRequest
 from providers.types import Hints
@@ -18,7 +19,7 @@ USER = {"role": "user", "content": "hello"}
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 
-def decode(**fields: Any) -> wire.Chat:
+def decode(**fields: Any) -> Request:
     return wire.decode(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
 
 

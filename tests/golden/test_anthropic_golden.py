@@ -89,7 +89,6 @@ def call_of(case: dict[str, Any]) -> Call:
     body = {"model": "claude-haiku", **case["request"]}
     return Call(
         id="call-1",
-        dialect="openai",
         operation="chat",
         raw=orjson.dumps(body),
         body=body,

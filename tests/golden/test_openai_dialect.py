@@ -30,7 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def adapter(vendor: str) -> Any:
-    return importlib.import_module(f"providers.{vendor}")
+    return importlib.import_module(f"providers.{vendor}").Provider.forms["chat"]
 
 
 def a_model(vendor: str, case: dict[str, Any]) -> Model:
@@ -41,7 +41,6 @@ def a_model(vendor: str, case: dict[str, Any]) -> Model:
 def a_call(case: dict[str, Any]) -> Call:
     return Call(
         id="1",
-        dialect="openai",
         operation="chat",
         raw=b"",
         body=case["request"],
@@ -90,7 +89,7 @@ def test_events_become_chunks(vendor: str, case: dict[str, Any], compact: bool) 
         for event in case["events"]
     ]
     tally = Tally()
-    reader = adapter(vendor).Reader("vendor", a_model(vendor, case), case["include_usage"], tally)
+    reader = adapter(vendor).reader("vendor", a_model(vendor, case), case["include_usage"], tally)
     batch = reader.read(Splitter().feed("".join(f"data: {text}\n\n" for text in texts).encode()))
     if not (reader.done or reader.failure):
         reader.end(batch, whole=reader.finished)

@@ -14,7 +14,7 @@ from providers.types import Call, Card, Hints, Model, Prices, Usage
 
 def a_call(needs: dict[str, str], **fields: Any) -> Call:
     body = {"model": "m", "messages": [], **fields}
-    return Call("1", "openai", "chat", b"", body, "m", False, False, needs, Hints(), 0.0, 60.0, "")
+    return Call("1", "chat", b"", body, "m", False, False, needs, Hints(), 0.0, 60.0, "")
 
 
 def a_model(on_unsupported: Any = None, **card: Any) -> Model:

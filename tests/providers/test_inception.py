@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from providers import catalog, errors, load
 from providers.http import HttpxTransport
 from providers.inception import Provider, decode, decode_error, encode, mend_usage
-from providers.openai import dumps
+from providers.lenient import dumps
 from providers.types import Call, Hints, Model, Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ MODEL = Model("mercury", "inception", "mercury-2", catalog.lookup("inception", "
 
 def a_call(**fields: Any) -> Call:
     body = {"model": "mercury", "messages": [{"role": "user", "content": "Hi"}], **fields}
-    return Call("1", "openai", "chat", b"", body, "mercury", True, False, {}, Hints(), 0.0, 60.0, "")
+    return Call("1", "chat", b"", body, "mercury", True, False, {}, Hints(), 0.0, 60.0, "")
 
 
 def answer(**message: Any) -> bytes:
@@ -34,7 +34,9 @@ def streaming(*chunks: dict[str, Any]) -> Provider:
     body = b"".join(b"data: " + dumps(chunk) + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
     headers = {"content-type": "text/event-stream"}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=headers, content=body))
-    return Provider("inception", "https://api.inceptionlabs.ai/v1", ["k"], HttpxTransport(transport, "inception"))
+    return Provider(
+        "inception", "https://api.inceptionlabs.ai/v1", ["k"], HttpxTransport(transport, "inception")
+    ).endpoints["chat"]
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:

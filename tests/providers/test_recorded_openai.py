@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletionChunk
 from providers import catalog, errors
 from providers.http import HttpxTransport
 from providers.openai import Provider
+from providers.openai_chat import encode
 from providers.types import Call, Hints, Model, Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +37,7 @@ def a_model(row: Row) -> Model:
 def a_call(row: Row, include_usage: bool = True) -> Call:
     body = row["request"]["body"]
     stream = bool(body.get("stream"))
-    return Call("1", "openai", "chat", b"", body, body["model"], stream, include_usage, {}, Hints(), 0.0, 60.0, "")
+    return Call("1", "chat", b"", body, body["model"], stream, include_usage, {}, Hints(), 0.0, 60.0, "")
 
 
 class Pieces(httpx.AsyncByteStream):
@@ -49,7 +50,9 @@ class Pieces(httpx.AsyncByteStream):
 
 
 def a_provider(respond: Callable[[httpx.Request], httpx.Response]) -> Provider:
-    return Provider("openai", "https://api.openai.com/v1", ["k"], HttpxTransport(httpx.MockTransport(respond)))
+    return Provider(
+        "openai", "https://api.openai.com/v1", ["k"], HttpxTransport(httpx.MockTransport(respond))
+    ).endpoints["chat"]
 
 
 async def streamed(row: Row, include_usage: bool, size: int) -> tuple[list[bytes], Any]:
@@ -145,7 +148,7 @@ async def test_answers_pass_byte_for_byte_but_for_the_model(rows: list[Row], ind
 async def test_requests_go_on_unchanged_but_for_what_is_asked_of_streams(rows: list[Row]) -> None:
     for row in rows:
         call, model = a_call(row), a_model(row)
-        body, dropped = Provider.encode(call, model)
+        body, dropped = encode(call, model)
         expected = dict(row["request"]["body"])
         if call.stream:
             expected["stream_options"] = {**(expected.get("stream_options") or {}), "include_usage": True}

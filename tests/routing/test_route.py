@@ -18,13 +18,12 @@ from routing.target import Attempt, Target
 def target(name: str, *abilities: str, price: str | None = None) -> Target:
     prices = Prices(Decimal(price), Decimal(price)) if price else Prices()
     card = Card(id=name, kind="openai", abilities=frozenset(abilities), prices=prices)
-    return Target(Model(name, "p", name, card), None)  # type: ignore[arg-type]
+    return Target(Model(name, "p", name, card), {"chat": None})  # type: ignore[dict-item]
 
 
 def call(model: str, needs: dict[str, str] | None = None, **hints: str) -> Call:
     return Call(
         id="1",
-        dialect="openai",
         operation="chat",
         raw=b"",
         body={},

@@ -79,14 +79,13 @@ class Vendor:
 
 
 def target(name: str, vendor: Vendor, context: int | None = None) -> Target:
-    return Target(Model(name, f"{name}-inc", name, Card(id=name, kind="openai", context=context)), vendor)
+    return Target(Model(name, f"{name}-inc", name, Card(id=name, kind="openai", context=context)), {"chat": vendor})
 
 
 def call(*, stream: bool = False, seconds: float = 30.0) -> Call:
     now = time.monotonic()
     return Call(
         id="req_1",
-        dialect="openai",
         operation="chat",
         raw=b"{}",
         body={},
@@ -185,8 +184,7 @@ async def test_no_more_attempts_than_the_bound_over_all_targets() -> None:
     vendors = [Vendor([Unavailable("down")]) for _ in range(4)]
     with pytest.raises(Unavailable):
         await go(*(target(str(i), vendor) for i, vendor in enumerate(vendors)))
-    # Each of them has its turn.
-    assert [len(vendor.calls) for vendor in vendors] == [3, 1, 1, 1]
+    assert [len(vendor.calls) for vendor in vendors] == [3, 3, 0, 0]
 
 
 async def test_retries_of_the_class_are_kept() -> None:

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: the story of one call, from its bytes to the last byte of its answer."""
+"""The story of one call, from its bytes to the last byte of its answer, in whatever dialect it came."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway import errors
 from gateway.middleware import Exchange, Message, Receive, Scope, Send, refuse
 from gateway.record import Record
-from gateway.wire import openai as wire
+from gateway.wire import Wire, openai
 from providers.base import Stream
 from providers.catalog import cost
 from providers.errors import DeadlineExceeded, InvalidRequest, Overloaded, RequestTooLarge, TalariaError
@@ -27,11 +27,12 @@ T = TypeVar("T")
 _SIMPLE_TYPES = (b"text/plain", b"multipart/form-data", b"application/x-www-form-urlencoded")
 
 
-class ChatCompletions:
-    """The endpoint, as an ASGI app."""
+class Calls:
+    """One dialect's endpoint, as an ASGI app."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, wire: Wire) -> None:
         self._gateway = gateway
+        self._wire = wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
@@ -42,10 +43,10 @@ class ChatCompletions:
         except TalariaError as error:
             record.error = error
             if exchange.responding:
-                await self._break_off(error, send)
+                await self._break_off(error, exchange, send)
             else:
                 record.status = errors.face(error).status
-                await refuse(error, exchange, send)
+                await refuse(error, exchange, send, self._wire.refusal)
         except asyncio.CancelledError:
             record.cancelled = True
             record.status = 499
@@ -67,8 +68,9 @@ class ChatCompletions:
         headers = dict(scope["headers"])
         key_id = gateway.auth.identify(headers)
         raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
-        chat = wire.decode(raw)
-        call = snapshot.call(exchange.id, exchange.started, raw, chat, _hints(chat.hints, headers), key_id)
+        asked = self._wire.decode(raw)
+        hints = _hints(asked.hints, headers)
+        call = snapshot.call(exchange.id, exchange.started, self._wire.OPERATION, raw, asked, hints, key_id)
         record.call = call
         record.use_case = snapshot.use_case(call.hints)
         route = snapshot.table.route(call)
@@ -118,8 +120,8 @@ class ChatCompletions:
                     now = time.monotonic()
                     record.stall_seconds = max(record.stall_seconds, now - last)
                     last = now
-                    await send({"type": "http.response.body", "body": wire.frame(batch), "more_body": True})
-            await send({"type": "http.response.body", "body": wire.DONE})
+                    await send({"type": "http.response.body", "body": self._wire.frame(batch), "more_body": True})
+            await send({"type": "http.response.body", "body": self._wire.DONE})
         except TimeoutError:
             raise DeadlineExceeded("The deadline passed before the answer was complete.", code="timeout") from None
         finally:
@@ -139,21 +141,20 @@ class ChatCompletions:
                     exchange.responding = True
                     head = [*_SSE, (b"x-request-id", exchange.id.encode())]
                     await send({"type": "http.response.start", "status": 200, "headers": head})
-                await send({"type": "http.response.body", "body": wire.PING, "more_body": True})
+                await send({"type": "http.response.body", "body": self._wire.PING, "more_body": True})
         finally:
             if not task.done():
                 task.cancel()
 
-    async def _break_off(self, error: TalariaError, send: Send) -> None:
-        """After the commit point: one typed error event, and no `[DONE]`."""
-        await send({"type": "http.response.body", "body": wire.frame([errors.body(error)])})
+    async def _break_off(self, error: TalariaError, exchange: Exchange, send: Send) -> None:
+        await send({"type": "http.response.body", "body": self._wire.failure(error, exchange.id)})
 
     async def _apologise(self, exchange: Exchange, send: Send) -> None:
         error = Overloaded("The gateway is shutting down.")
         if exchange.responding:
-            await self._break_off(error, send)
+            await self._break_off(error, exchange, send)
         else:
-            await refuse(error, exchange, send)
+            await refuse(error, exchange, send, self._wire.refusal)
 
 
 class Caller:
@@ -238,8 +239,8 @@ _HINTS: dict[bytes, tuple[str, Callable[[str, str], object]]] = {
     b"x-talaria-use-case": ("use_case", _word),
     b"x-talaria-latency-class": ("latency_class", _word),
     b"x-talaria-task": ("task", _word),
-    b"x-talaria-deadline-ms": ("deadline_ms", wire.milliseconds),
-    b"x-talaria-tags": ("tags", wire.pairs),
+    b"x-talaria-deadline-ms": ("deadline_ms", openai.milliseconds),
+    b"x-talaria-tags": ("tags", openai.pairs),
 }
 
 
