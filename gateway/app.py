@@ -58,6 +58,7 @@ class Gateway:
         self.router = Router(self.health, [self.metrics.attempted])
         self.listeners: Sequence[Listener] = (self.metrics.settled, Journal(log).settled)
         self.draining = False
+        self._closing: set[asyncio.Future[None]] = set()
         self.metrics.configured(self.snapshot.hash)
 
     def identify(self, scope: Scope) -> str | None:
@@ -72,6 +73,36 @@ class Gateway:
             yield
         finally:
             gauge.dec()
+
+    @contextmanager
+    def tenancy(self) -> Iterator[Snapshot]:
+        """The snapshot for one call, which keeps it until the call ends."""
+        snapshot = self.snapshot
+        tenants = snapshot.tenants
+        tenants.count += 1
+        try:
+            yield snapshot
+        finally:
+            tenants.count -= 1
+            if tenants.retired and not tenants.count:
+                self._close(snapshot)
+
+    def apply(self, config: Config) -> None:
+        """Calls that come from now on run under `config`; those under way end under the one they began with.
+
+        What was learned of models' health, and every counter, stays.
+        """
+        old, self.snapshot = self.snapshot, build(config, tuple(WIRES.values()))
+        self.metrics.configured(self.snapshot.hash)
+        log.setLevel(config.server.log.level.upper())
+        old.tenants.retired = True
+        if not old.tenants.count:
+            self._close(old)
+
+    def _close(self, snapshot: Snapshot) -> None:
+        closing = asyncio.ensure_future(snapshot.aclose())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def settle(self, record: Record) -> None:
         """Works a record out and tells everybody."""

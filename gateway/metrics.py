@@ -135,6 +135,11 @@ class Metrics:
         self._auth_failures = cache(counter("auth_failures", "Requests without a valid key.", "reason").labels)
         gauge("build_info", "The version that runs.", "version").labels(version("talaria")).set(1)
         self._config = gauge("config_info", "The configuration that runs.", "hash")
+        self._reloads = cache(counter("config_reloads", "Readings of a changed configuration.", "result").labels)
+        self._reload_ok = gauge("config_last_reload_successful", "1 where the last configuration read could be used.")
+        self._reload_ok.set(1)
+        self._reload_time = gauge("config_last_reload_success_timestamp_seconds", "When one was last taken up.")
+        self._reload_time.set_to_current_time()
 
     def expose(self) -> bytes:
         """Prometheus' text format."""
@@ -143,6 +148,13 @@ class Metrics:
     def configured(self, hash: str) -> None:
         self._config.clear()
         self._config.labels(hash).set(1)
+
+    def reloaded(self, applied: bool) -> None:
+        """Hears of each reload: whether the file could be used."""
+        self._reload_ok.set(1 if applied else 0)
+        self._reloads("ok" if applied else "error").inc()
+        if applied:
+            self._reload_time.set_to_current_time()
 
     def refused(self, reason: str) -> None:
         self._auth_failures(reason).inc()

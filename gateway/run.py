@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -16,6 +17,7 @@ from gateway.app import Gateway, create_admin, create_app
 from gateway.config import Config, load, parse
 from gateway.demo import DEMO, GREETING
 from gateway.keys import Ring
+from gateway.reload import Reload
 from gateway.server import Site
 
 log = logging.getLogger("talaria")
@@ -23,11 +25,21 @@ log = logging.getLogger("talaria")
 
 async def serve_file(path: Path, host: str | None, port: int | None) -> None:
     """The gateway with a configuration file. Raises ConfigError, and OSError where it cannot listen."""
-    config = load(path).listening(host, port)
+
+    def read() -> Config:
+        return load(path).listening(host, port)
+
+    config = read()
     log_as_configured(config)
     for warning in config.warnings:
         log.warning("%s", warning)
-    await _serve(config, [], lambda url: log.info("listening on %s", url))
+    gateway = Gateway(config)
+    reload = Reload(gateway, path, read)
+    watching = asyncio.create_task(reload.watch())
+    try:
+        await _serve(gateway, [], lambda url: log.info("listening on %s", url), reload.ask)
+    finally:
+        watching.cancel()
 
 
 async def serve_demo(host: str | None, port: int | None) -> None:
@@ -40,7 +52,7 @@ async def serve_demo(host: str | None, port: int | None) -> None:
         models = ", ".join([*config.models, *(route.name for route in config.routes)])
         print(GREETING.format(url=url, models=models), flush=True)
 
-    await _serve(config, [beside], greet)
+    await _serve(Gateway(config), [beside], greet)
 
 
 async def serve_simulator(host: str, port: int, seed: int, speed: float) -> None:
@@ -61,8 +73,13 @@ def _simulator(bound: socket.socket, **knobs: Any) -> Site:
     return Site(create_simulator(**knobs), bound, Protocol)
 
 
-async def _serve(config: Config, beside: list[Site], on_ready: Callable[[str], None]) -> None:
-    gateway = Gateway(config)
+async def _serve(
+    gateway: Gateway,
+    beside: list[Site],
+    on_ready: Callable[[str], None],
+    on_hangup: Callable[[], None] | None = None,
+) -> None:
+    config = gateway.snapshot.config
     _first_key(gateway)
     main = Site(create_app(gateway), server.listen(*config.server.address))
     sites = [main]
@@ -78,6 +95,7 @@ async def _serve(config: Config, beside: list[Site], on_ready: Callable[[str], N
         drain_seconds=config.server.drain_seconds,
         on_ready=lambda: on_ready(main.url),
         on_drain=drain,
+        on_hangup=on_hangup,
     )
 
 

@@ -64,6 +64,7 @@ async def run(
     drain_seconds: float,
     on_ready: Callable[[], None] = lambda: None,
     on_drain: Callable[[], None] = lambda: None,
+    on_hangup: Callable[[], None] | None = None,
 ) -> None:
     """Serves each site until SIGTERM or SIGINT; answers under way have `drain_seconds` to end.
 
@@ -79,6 +80,8 @@ async def run(
         stop.set()
 
     loop = asyncio.get_running_loop()
+    if on_hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     tasks = [

@@ -20,6 +20,14 @@ from routing.target import Target
 OTHER = "other"
 
 
+@dataclass(slots=True)
+class Tenants:
+    """How many calls run under a snapshot, and whether another has taken its place."""
+
+    count: int = 0
+    retired: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A configuration with its targets, routes and budgets. Never changed: another configuration is another one."""
@@ -31,6 +39,7 @@ class Snapshot:
     budgets: Mapping[str, Budget]
     tasks: frozenset[str]
     use_cases: frozenset[str]
+    tenants: Tenants
 
     def call(
         self, id: str, started: float, operation: str, raw: bytes, asked: Request, hints: Hints, key_id: str | None
@@ -126,6 +135,7 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
         budgets={name: _budget(each) for name, each in config.latency_classes.items()},
         tasks=frozenset(config.tasks.names),
         use_cases=frozenset(config.use_cases),
+        tenants=Tenants(),
     )
 
 

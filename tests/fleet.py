@@ -27,6 +27,9 @@ from providers.simulator.server import running
 http = httpx.Client(verify=False, trust_env=False)
 """For plain requests to loopback: one client for all, since each takes long to read its certificates."""
 
+ROOT = Path(__file__).parent.parent
+"""Of this checkout: commands run the code beside the tests, whatever is installed."""
+
 THREE_VENDORS = """\
 version: 1
 server: {{listen: "127.0.0.1:0", auth: none}}
@@ -133,7 +136,7 @@ def process(*arguments: str, folder: Path, ready: str = "/health/live") -> Itera
     """A `talaria` command that serves on a port of 127.0.0.1, given as its last argument pair `--port N`."""
     port = free_port()
     log = folder / f"talaria-{port}.log"
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
     with log.open("w") as out:
         popen = subprocess.Popen(
             [sys.executable, "-m", "gateway", *arguments, "--port", str(port)],

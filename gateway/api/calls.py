@@ -20,6 +20,7 @@ from routing.router import Journey
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
+    from gateway.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -64,7 +65,13 @@ class Calls:
             self._gateway.settle(record)
 
     async def _serve(self, scope: Scope, caller: Caller, send: Send, exchange: Exchange, record: Record) -> None:
-        gateway, snapshot = self._gateway, self._gateway.snapshot
+        with self._gateway.tenancy() as snapshot:
+            await self._serve_under(snapshot, scope, caller, send, exchange, record)
+
+    async def _serve_under(
+        self, snapshot: Snapshot, scope: Scope, caller: Caller, send: Send, exchange: Exchange, record: Record
+    ) -> None:
+        gateway = self._gateway
         headers = dict(scope["headers"])
         key_id = gateway.auth.identify(headers)
         raw = await caller.body(headers, snapshot.config.server.max_body_bytes)

@@ -25,7 +25,7 @@ def talaria(*arguments: str, folder: Path, **environment: str) -> subprocess.Com
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": str(fleet.ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=60,
