@@ -23,12 +23,12 @@ class Auth:
         if self._ring is None:
             return None
         scheme, _, text = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        if not text and scheme:
-            text = scheme
+        if not text:
+            text = scheme or headers.get(b"x-api-key", b"").decode("latin-1")
         if not text.strip():
             self._refused("missing")
             raise Unauthorized(
-                "You didn't provide an API key. Send it as the header `Authorization: Bearer <key>`.",
+                "You didn't provide an API key. Send it as the header `Authorization: Bearer <key>`, or as `x-api-key`.",
                 code="missing_api_key",
             )
         key_id = self._ring.opens(text.strip())

@@ -41,6 +41,13 @@ class Exchange:
         self.responding = False
 
 
+    @property
+    def label(self) -> list[tuple[bytes, bytes]]:
+        """The headers that bear the id, one for each vendor's SDK."""
+        id = self.id.encode()
+        return [(b"x-request-id", id), (b"request-id", id)]
+
+
 class Door:
     """Gives each request its `Exchange` (in the scope, as `exchange`) and the paths in `hot` straight to their app.
 
@@ -104,7 +111,7 @@ async def refuse(
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"x-request-id", exchange.id.encode()),
+        *exchange.label,
         *errors.headers(error),
     ]
     await send({"type": "http.response.start", "status": errors.face(error).status, "headers": headers})
@@ -115,7 +122,7 @@ def _labelled(send: Send, exchange: Exchange) -> Send:
     async def labelled(message: Message) -> None:
         if message["type"] == "http.response.start":
             exchange.responding = True
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", exchange.id.encode())]
+            message["headers"] = [*message.get("headers", ()), *exchange.label]
         await send(message)
 
     return labelled

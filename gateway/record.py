@@ -140,7 +140,7 @@ def _chars(node: Any) -> int:
     if isinstance(node, str):
         return 0 if node.startswith("data:") else len(node)
     if isinstance(node, dict):
-        return sum(map(_chars, node.values()))
+        return 0 if node.get("type") == "base64" else sum(map(_chars, node.values()))
     if isinstance(node, list):
         return sum(map(_chars, node))
     return 0

@@ -50,6 +50,8 @@ class Call:
     """Hash of the configuration that the call runs under."""
     key_id: str | None = None
     """Which application key asked; None where the gateway asks for none."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the caller's headers that their dialect passes on to a vendor that speaks it; names in lower case."""
 
 
 @dataclass(frozen=True, slots=True)

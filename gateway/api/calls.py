@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -78,6 +78,7 @@ class Calls:
         asked = self._wire.decode(raw)
         hints = _hints(asked.hints, headers)
         call = snapshot.call(exchange.id, exchange.started, self._wire.OPERATION, raw, asked, hints, key_id)
+        call.headers = _passed_on(scope["headers"], self._wire.HEADERS)
         record.call = call
         record.use_case = snapshot.use_case(call.hints)
         route = snapshot.table.route(call)
@@ -102,7 +103,7 @@ class Calls:
 
     async def _whole(self, answer: Reply, exchange: Exchange, record: Record, send: Send) -> None:
         exchange.responding = True
-        headers = _headers(record, answer, [(b"content-type", b"application/json")])
+        headers = _headers(record, answer, [(b"content-type", b"application/json"), *exchange.label])
         headers.append((b"content-length", str(len(answer.body)).encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
@@ -113,7 +114,8 @@ class Calls:
         try:
             if not exchange.responding:
                 exchange.responding = True
-                await send({"type": "http.response.start", "status": 200, "headers": _headers(record, stream, _SSE)})
+                headers = _headers(record, stream, [*_SSE, *exchange.label])
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
             last = record.answered or 0.0
             async with asyncio.timeout_at(call.deadline):
                 batches = stream.__aiter__()
@@ -146,7 +148,7 @@ class Calls:
                     return task.result()
                 if not exchange.responding:
                     exchange.responding = True
-                    head = [*_SSE, (b"x-request-id", exchange.id.encode())]
+                    head = [*_SSE, *exchange.label]
                     await send({"type": "http.response.start", "status": 200, "headers": head})
                 await send({"type": "http.response.body", "body": self._wire.PING, "more_body": True})
         finally:
@@ -226,6 +228,17 @@ _SSE = [
 ]
 
 
+def _passed_on(headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -> dict[str, str]:
+    """The headers of these names; one that comes several times is a list."""
+    found: dict[str, str] = {}
+    if names:
+        for name, value in headers:
+            if name in names:
+                key, text = name.decode(), value.decode("latin-1")
+                found[key] = f"{found[key]},{text}" if key in found else text
+    return found
+
+
 def _hints(hints: Hints, headers: Mapping[bytes, bytes]) -> Hints:
     """The hints of the body with those of the headers over them. Raises InvalidRequest."""
     found: dict[str, object] = {}
@@ -260,7 +273,6 @@ def _headers(record: Record, answer: Reply | Stream, headers: list[tuple[bytes, 
     model = journey.served.model
     found = [
         *headers,
-        (b"x-request-id", record.id.encode()),
         (b"x-talaria-model", model.name.encode()),
         (b"x-talaria-provider", model.provider.encode()),
         (b"x-talaria-upstream-model", model.upstream.encode()),

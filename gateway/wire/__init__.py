@@ -34,6 +34,10 @@ class Wire(Protocol):
         """The word of `Call.operation`."""
 
     @property
+    def HEADERS(self) -> frozenset[bytes]:
+        """Request headers that go on to a vendor which speaks the dialect itself; names in lower case."""
+
+    @property
     def DONE(self) -> bytes:
         """What ends a stream that is whole."""
 

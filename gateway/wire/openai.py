@@ -46,6 +46,8 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # Maps whose keys are names of the caller's own, inside a JSON Schema.
 _SCHEMA_NAMES = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
 _SCHEMA_DATA = frozenset({"default", "examples", "enum", "const"})
+_CALLED = ("tool_use", "server_tool_use", "mcp_tool_use")
+_PLAIN, _SCHEMA, _DATA = range(3)
 
 
 def decode(raw: bytes) -> Request:
@@ -152,6 +154,7 @@ def through(endpoints: Mapping[str, Endpoint], model: Model) -> Endpoint | None:
     return None
 
 
+HEADERS: frozenset[bytes] = frozenset()
 DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
 
@@ -169,15 +172,15 @@ def _text(metadata: Json, name: str) -> str | None:
 def _guard(body: Json) -> None:
     """Refuses connection words at any depth, and nesting deeper than MAX_DEPTH.
 
-    The names under `properties` of a JSON Schema, and its examples, are the caller's data: a tool may well have a
-    parameter called `base_url`.
+    The names under `properties` of a JSON Schema, its examples, and what a tool is called with are the caller's data: a
+    tool may well have a parameter called `base_url`.
     """
-    level: list[tuple[Any, bool]] = [(body, False)]
+    level: list[tuple[Any, int]] = [(body, _PLAIN)]
     for _ in range(MAX_DEPTH):
-        deeper: list[tuple[Any, bool]] = []
-        for node, schema in level:
+        deeper: list[tuple[Any, int]] = []
+        for node, manner in level:
             if type(node) is dict:
-                if not CONNECTION_WORDS.isdisjoint(node):
+                if manner != _DATA and not CONNECTION_WORDS.isdisjoint(node):
                     word = next(name for name in node if name in CONNECTION_WORDS)
                     raise InvalidRequest(
                         f"'{word}' is not allowed: where requests go and with which key is set by the gateway alone.",
@@ -188,14 +191,20 @@ def _guard(body: Json) -> None:
                     kind = type(value)
                     if kind is not dict and kind is not list:
                         continue
-                    if name == "parameters" or name == "schema":
-                        deeper.append((value, True))
-                    elif schema and name in _SCHEMA_NAMES and kind is dict:
-                        deeper.extend((each, True) for each in value.values() if isinstance(each, (dict, list)))
-                    elif not (schema and name in _SCHEMA_DATA):
-                        deeper.append((value, schema))
+                    if manner == _DATA:
+                        deeper.append((value, _DATA))
+                    elif name == "parameters" or name == "schema" or name == "input_schema":
+                        deeper.append((value, _SCHEMA))
+                    elif manner == _SCHEMA and name in _SCHEMA_NAMES and kind is dict:
+                        deeper.extend((each, _SCHEMA) for each in value.values() if isinstance(each, (dict, list)))
+                    elif manner == _SCHEMA and name in _SCHEMA_DATA:
+                        deeper.append((value, _DATA))
+                    elif name == "input_examples" or (name == "input" and node.get("type") in _CALLED):
+                        deeper.append((value, _DATA))
+                    else:
+                        deeper.append((value, manner))
             else:
-                deeper.extend((each, schema) for each in node if type(each) is dict or type(each) is list)
+                deeper.extend((each, manner) for each in node if type(each) is dict or type(each) is list)
         if not deeper:
             return
         level = deeper
