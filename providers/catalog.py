@@ -21,11 +21,12 @@ ABILITIES = frozenset(
         *("tools", "custom_tools", "allowed_tools", "functions", "strict_tools"),
         *("image", "image_url", "audio", "file", "audio_output"),
         *("json_object", "json_schema", "n", "logprobs", "web_search", "prediction"),
+        *("server_tools", "file_id", "file_url"),
         *("prefill", "system_anywhere", "reasoning"),
     }
 )
 
-OPERATIONS = frozenset({"chat", "completions", "fim", "embeddings", "messages"})
+OPERATIONS = frozenset({"chat", "completions", "fim", "embeddings", "messages", "count_tokens"})
 """What a model may be made for: the words of `Call.operation`."""
 
 _MILLION = Decimal(1_000_000)
