@@ -22,7 +22,7 @@ ABILITIES = frozenset(
         *("image", "image_url", "audio", "file", "audio_output"),
         *("json_object", "json_schema", "n", "logprobs", "web_search", "prediction"),
         *("server_tools", "file_id", "file_url"),
-        *("prefill", "system_anywhere", "reasoning"),
+        *("diffusing", "prefill", "system_anywhere", "reasoning", "suffix"),
     }
 )
 

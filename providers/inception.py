@@ -1,4 +1,4 @@
-"""Inception's chat completions (Mercury): OpenAI's dialect with habits of its own. https://docs.inceptionlabs.ai
+"""Inception's API (Mercury): OpenAI's dialect with habits of its own. https://docs.inceptionlabs.ai
 
 Only fields that Inception documents are sent. Its answers are mended where they differ from OpenAI's: usage comes in
 two shapes, absent tool calls as an empty list or null, and what it changed of a request as a `warning`.
@@ -7,12 +7,12 @@ two shapes, absent tool calls as an empty list or null, and what it changed of a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from providers import openai, openai_chat
+from providers import openai, openai_chat, snapshots
 from providers.abilities import fit, leave_out, neutral, refuse_dropped
-from providers.errors import Unsupported
+from providers.base import Transport
 from providers.lenient import dumps
 from providers.openai import Form
 from providers.openai_chat import bound, decode_usage, observe, read_answer, set_stream
@@ -20,6 +20,14 @@ from providers.openai_errors import decode_error
 from providers.types import Call, Json, Model, Reply, Tally
 
 __all__ = ["Provider", "Reader", "decode", "decode_error", "decode_usage", "encode", "mend_usage"]
+
+FIM_FIELDS = frozenset(
+    {
+        *("model", "prompt", "suffix", "max_tokens", "top_p", "top_k", "frequency_penalty", "presence_penalty"),
+        *("repetition_penalty", "stop", "stream", "stream_options"),
+    }
+)
+"""All that is documented for fill-in-the-middle."""
 
 _MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id"})
 
@@ -29,13 +37,11 @@ _MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id"})
 
 def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes, list[str]]:
     """The request's body, and the parameters that were left out or bent."""
-    if call.body.get("diffusing"):
-        raise Unsupported(
-            "diffusing is not served: its snapshots replace each other, where callers expect parts that add up",
-            param="diffusing",
-        )
+    stream = call.stream if stream is None else stream
     body, dropped = fit(call, model)
     body["model"] = model.upstream
+    if "diffusing" in body and not snapshots.wanted(call, stream):
+        leave_out(body, "diffusing", dropped)
     asked = body.get("reasoning_effort")
     bound(body, model.card, dropped)
     if asked in ("none", "minimal") and body.get("tools") and body.get("reasoning_effort") == "instant":
@@ -52,7 +58,7 @@ def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes,
     elif stop == []:
         del body["stop"]
     body["messages"] = [_encode_message(message, dropped) for message in body["messages"]]
-    set_stream(body, call.stream if stream is None else stream)
+    set_stream(body, stream)
     if "stream_options" in body:
         body["stream_options"] = {"include_usage": True}
     refuse_dropped(model, dropped)
@@ -133,6 +139,14 @@ class Reader(openai_chat.Reader):
                     for call in _calls(delta):
                         mended |= _mend_fragment(call, ids)
         return mended
+
+
+class Final(snapshots.Final, Reader):
+    """Of the mended snapshots the last."""
+
+
+class Raw(snapshots.Raw, Reader):
+    """All of the mended snapshots."""
 
 
 def mend_usage(usage: Json) -> Json:
@@ -241,10 +255,60 @@ def _text(value: Any) -> str:
             return dumps(value).decode()
 
 
+# --- Fill-in-the-middle ---
+
+
+def encode_fim(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes, list[str]]:
+    """The request's body, and the parameters that were left out or bent."""
+    body, dropped = fit(call, model)
+    body["model"] = model.upstream
+    bound(body, model.card, dropped)
+    for param in list(body):
+        if param not in FIM_FIELDS or body[param] is None:
+            leave_out(body, param, dropped)
+    stop = body.get("stop")
+    if isinstance(stop, str):
+        body["stop"] = [stop]
+    set_stream(body, call.stream if stream is None else stream)
+    if "stream_options" in body:
+        body["stream_options"] = {"include_usage": True}
+    refuse_dropped(model, dropped)
+    return dumps(body), dropped
+
+
+def decode_fim(provider: str, model: Model, headers: Mapping[str, str], body: bytes) -> Reply:
+    """A whole answer, mended, under the model's configured name."""
+    answer = read_answer(provider, headers, body)
+    warning = answer.pop("warning", None)
+    _mend_top(answer)
+    answer["model"] = model.name
+    tally = Tally(id=answer.get("id"))
+    observe(tally, answer, "text")
+    warnings = (_text(warning),) if warning else ()
+    return Reply(dumps(answer), tally, headers, warnings=warnings)
+
+
+class FimReader(Reader):
+    """Chunks of text instead of deltas; what surrounds them is mended as in chat."""
+
+    part = "text"
+
+
 # --- The vendor ---
 
 
 class Provider(openai.Provider):
     """Inception's API under `base_url`."""
 
-    forms: ClassVar[Mapping[str, Form]] = {"chat": Form("/chat/completions", encode, decode, Reader)}
+    forms: ClassVar[Mapping[str, Form]] = {
+        "chat": Form("/chat/completions", encode, decode, Reader),
+        "final": Form("/chat/completions", encode, decode, Final),
+        "raw": Form("/chat/completions", encode, decode, Raw),
+        "fim": Form("/fim/completions", encode_fim, decode_fim, FimReader),
+    }
+
+    def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
+        super().__init__(name, base_url, keys, transport)
+        endpoints = dict(self.endpoints)
+        endpoints["chat"] = snapshots.Diffusing(endpoints["chat"], endpoints.pop("final"), endpoints.pop("raw"))
+        self.endpoints = endpoints

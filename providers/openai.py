@@ -10,7 +10,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-from providers import base, openai_chat
+from providers import base, openai_chat, openai_completions, openai_embeddings
 from providers.base import Batch, Response, Stream, Transport
 from providers.errors import BadReply, ProviderError
 from providers.openai_chat import Reader
@@ -101,6 +101,10 @@ class Provider:
 
     forms: ClassVar[Mapping[str, Form]] = {
         "chat": Form("/chat/completions", openai_chat.encode, openai_chat.decode),
+        "completions": Form(
+            "/completions", openai_completions.encode, openai_completions.decode, openai_completions.Reader
+        ),
+        "embeddings": Form("/embeddings", openai_embeddings.encode, openai_embeddings.decode),
     }
 
     def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from providers.abilities import fit, leave_out, neutral, refuse_dropped
 from providers.base import Batch
@@ -97,8 +97,11 @@ def decode(provider: str, model: Model, headers: Mapping[str, str], body: bytes)
     return Reply(rename(body, answer, model.name), tally, headers)
 
 
-def read_answer(provider: str, headers: Mapping[str, str], body: bytes) -> Json:
-    """The JSON of an answer with status 200. Raises what an error in it says, and BadReply when it is none."""
+def read_answer(provider: str, headers: Mapping[str, str], body: bytes, holds: str = "choices") -> Json:
+    """The JSON of an answer with status 200, whose list `holds` is not empty.
+
+    Raises what an error in it says, and BadReply when it is none.
+    """
     try:
         answer = loads(body)
     except ValueError:
@@ -106,16 +109,16 @@ def read_answer(provider: str, headers: Mapping[str, str], body: bytes) -> Json:
     if isinstance(answer, dict):
         if answer.get("error"):
             raise decode_error(provider, 200, headers, body)
-        if isinstance(answer.get("choices"), list) and answer["choices"]:
+        if isinstance(answer.get(holds), list) and answer[holds]:
             return answer
-    raise BadReply(f"{provider}: the answer has no choices", provider=provider)
+    raise BadReply(f"{provider}: the answer has no {holds}", provider=provider)
 
 
-def observe(tally: Tally, answer: Json) -> None:
-    """Notes what a whole answer says of itself."""
+def observe(tally: Tally, answer: Json, part: str = "message") -> None:
+    """Notes what a whole answer says of itself; `part` is where a choice has what was said."""
     for choice in answer["choices"]:
         if isinstance(choice, dict):
-            _observe_content(tally, choice.get("message"))
+            _observe_content(tally, choice.get(part))
             _observe_finish(tally, choice.get("finish_reason"))
     usage = answer.get("usage")
     if isinstance(usage, dict):
@@ -178,6 +181,8 @@ _CONTENT = frozenset({"content", "reasoning_content", "reasoning", "refusal", "t
 
 
 def _observe_content(tally: Tally, message: Any) -> None:
+    if isinstance(message, str):
+        message = {"content": message}
     if isinstance(message, dict):
         for key, value in message.items():
             if value and key in _CONTENT:
@@ -207,6 +212,9 @@ class Reader:
     Bytes are kept: only the model's name is spliced in, and usage is taken out for a caller who did not ask for it. One
     who did gets exactly one usage chunk, with empty choices, whatever chunk the vendor put it on.
     """
+
+    part: ClassVar[str] = "delta"
+    """Where a choice has what was said."""
 
     def __init__(self, provider: str, model: Model, include_usage: bool, tally: Tally) -> None:
         self.failure: TalariaError | None = None
@@ -314,7 +322,7 @@ class Reader:
             if type(index) is not int:
                 index = 0
             self._seen.add(index)
-            _observe_content(tally, choice.get("delta"))
+            _observe_content(tally, choice.get(self.part))
             finish = choice.get("finish_reason")
             if finish:
                 self._finished.add(index)

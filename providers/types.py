@@ -116,6 +116,8 @@ class Model:
     upstream: str
     card: Card
     on_unsupported: Literal["error", "drop"] | None = None
+    fim_template: str | None = None
+    """How a prompt with a gap is written as one text: `{prefix}` and `{suffix}` stand for what is around the gap."""
 
 
 @dataclass(slots=True)
