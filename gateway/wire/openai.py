@@ -6,15 +6,15 @@ as it came. Nothing is copied.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from gateway import errors
 from gateway.wire import Request
+from gateway.wire.checks import Check, integer, is_a, listed, mistyped, number, one_of, show
 from providers.base import Batch, Endpoint
 from providers.errors import InvalidRequest
 from providers.types import Hints, Json, Model
@@ -52,19 +52,30 @@ _PLAIN, _SCHEMA, _DATA = range(3)
 
 def decode(raw: bytes) -> Request:
     """A request body. Raises InvalidRequest, naming the parameter."""
+    body = checked(raw, CHECKS, "messages")
+    needs = _message_needs(body["messages"])
+    _request_needs(body, needs)
+    return request(body, needs)
+
+
+def checked(raw: bytes, checks: Mapping[str, Check], required: str) -> Json:
+    """A body that has a model and `required`, each parameter held against its check. Raises InvalidRequest."""
     body = parse(raw)
     for name, value in body.items():
-        check = _CHECKS.get(name)
+        check = checks.get(name)
         if check is not None and value is not None:
             check(name, value)
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise InvalidRequest("you must provide a model parameter", param="model")
-    if body.get("messages") is None:
+    if body.get(required) is None:
         raise InvalidRequest(
-            "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
+            f"Missing required parameter: '{required}'.", param=required, code="missing_required_parameter"
         )
-    needs = _message_needs(body["messages"])
-    _request_needs(body, needs)
+    return body
+
+
+def request(body: Json, needs: Mapping[str, str]) -> Request:
+    """What the gateway reads of a checked body. Raises InvalidRequest where its parts do not go together."""
     stream = body.get("stream") is True
     options = body.get("stream_options")
     if options is not None and not stream:
@@ -216,7 +227,7 @@ def _message_needs(messages: list[Json]) -> dict[str, str]:
     needs: dict[str, str] = {}
     for i, message in enumerate(messages):
         if type(message) is not dict:
-            raise _type(f"messages[{i}]", "an object", message)
+            raise mistyped(f"messages[{i}]", "an object", message)
         role = message.get("role")
         if role is None:
             raise InvalidRequest(
@@ -226,7 +237,7 @@ def _message_needs(messages: list[Json]) -> dict[str, str]:
             )
         if not isinstance(role, str) or role not in _ROLES:
             raise InvalidRequest(
-                f"Invalid value: {_show(role)}. Supported values are: {_words(_ROLES)}.",
+                f"Invalid value: {show(role)}. Supported values are: {listed(_ROLES)}.",
                 param=f"messages[{i}].role",
                 code="invalid_value",
             )
@@ -239,7 +250,7 @@ def _message_needs(messages: list[Json]) -> dict[str, str]:
                     "Invalid value for 'content': expected a string, got null.", param=f"messages[{i}].content"
                 )
         elif type(content) is not str:
-            raise _type(f"messages[{i}].content", "a string or an array of parts", content)
+            raise mistyped(f"messages[{i}].content", "a string or an array of parts", content)
         if role == "assistant":
             if message.get("tool_calls") is not None:
                 _tool_calls(message["tool_calls"], f"messages[{i}].tool_calls", needs)
@@ -263,11 +274,11 @@ def _message_needs(messages: list[Json]) -> dict[str, str]:
 def _part_needs(parts: list[Any], place: str, needs: dict[str, str]) -> None:
     for j, part in enumerate(parts):
         if type(part) is not dict:
-            raise _type(f"{place}[{j}]", "an object", part)
+            raise mistyped(f"{place}[{j}]", "an object", part)
         kind = part.get("type")
         if kind == "text" or kind == "refusal":
             if not isinstance(part.get(kind), str):
-                raise _type(f"{place}[{j}].{kind}", "a string", part.get(kind))
+                raise mistyped(f"{place}[{j}].{kind}", "a string", part.get(kind))
         elif kind == "image_url":
             image = part.get("image_url")
             url = image.get("url") if isinstance(image, dict) else None
@@ -280,7 +291,7 @@ def _part_needs(parts: list[Any], place: str, needs: dict[str, str]) -> None:
             needs.setdefault("image" if url[:5].lower() == "data:" else "image_url", f"{place}[{j}].image_url.url")
         elif kind == "input_audio" or kind == "file":
             if not isinstance(part.get(kind), dict):
-                raise _type(f"{place}[{j}].{kind}", "an object", part.get(kind))
+                raise mistyped(f"{place}[{j}].{kind}", "an object", part.get(kind))
             needs.setdefault("audio" if kind == "input_audio" else "file", f"{place}[{j}]")
         elif not isinstance(kind, str):
             raise InvalidRequest(
@@ -290,7 +301,7 @@ def _part_needs(parts: list[Any], place: str, needs: dict[str, str]) -> None:
             )
         elif kind not in ("thinking", "redacted_thinking"):
             raise InvalidRequest(
-                f"Invalid value: {_show(kind)}. Supported values are: 'text', 'image_url', 'input_audio', 'file' and "
+                f"Invalid value: {show(kind)}. Supported values are: 'text', 'image_url', 'input_audio', 'file' and "
                 "'refusal'.",
                 param=f"{place}[{j}].type",
                 code="invalid_value",
@@ -299,18 +310,18 @@ def _part_needs(parts: list[Any], place: str, needs: dict[str, str]) -> None:
 
 def _tool_calls(calls: Any, place: str, needs: dict[str, str]) -> None:
     if type(calls) is not list:
-        raise _type(place, "an array", calls)
+        raise mistyped(place, "an array", calls)
     for j, call in enumerate(calls):
         if type(call) is not dict:
-            raise _type(f"{place}[{j}]", "an object", call)
+            raise mistyped(f"{place}[{j}]", "an object", call)
         if call.get("type") == "custom":
             needs.setdefault("custom_tools", f"{place}[{j}]")
             continue
         function = call.get("function")
         if type(function) is not dict or not isinstance(function.get("name"), str):
-            raise _type(f"{place}[{j}].function", "an object with a 'name'", function)
+            raise mistyped(f"{place}[{j}].function", "an object with a 'name'", function)
         if not isinstance(function.get("arguments", ""), str):
-            raise _type(f"{place}[{j}].function.arguments", "a string", function["arguments"])
+            raise mistyped(f"{place}[{j}].function.arguments", "a string", function["arguments"])
         if not isinstance(call.get("id"), str):
             raise InvalidRequest(
                 f"Missing required parameter: '{place}[{j}].id'.",
@@ -347,84 +358,9 @@ def _request_needs(body: Json, needs: dict[str, str]) -> None:
         needs["diffusing"] = "diffusing"
 
 
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 64 else text[:61] + "..."
-
-
-def _words(words: Iterable[str]) -> str:
-    return ", ".join(f"'{word}'" for word in sorted(words))
-
-
-def _type(place: str, expected: str, value: object) -> InvalidRequest:
-    names: dict[type, str] = {
-        dict: "an object",
-        list: "an array",
-        str: "a string",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a decimal",
-        type(None): "null",
-    }
-    return InvalidRequest(
-        f"Invalid type for '{place}': expected {expected}, but got {names[type(value)]} instead.",
-        param=place,
-        code="invalid_type",
-    )
-
-
-Check = Callable[[str, Any], None]
-
-
-def _number(low: float, high: float) -> Check:
-    def check(name: str, value: Any) -> None:
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise _type(name, "a decimal", value)
-        if not low <= value <= high:
-            bound, word = (low, "below_min") if value < low else (high, "above_max")
-            raise InvalidRequest(
-                f"Invalid '{name}': expected a value between {low:g} and {high:g}, but got {value!r} instead.",
-                param=name,
-                code=f"decimal_{word}_value" if isinstance(bound, float) else f"integer_{word}_value",
-            )
-
-    return check
-
-
-def _integer(low: int, high: int) -> Check:
-    within = _number(low, high)
-
-    def check(name: str, value: Any) -> None:
-        if type(value) is not int:
-            raise _type(name, "an integer", value)
-        within(name, value)
-
-    return check
-
-
-def _is(kind: type, expected: str) -> Check:
-    def check(name: str, value: Any) -> None:
-        if type(value) is not kind:
-            raise _type(name, expected, value)
-
-    return check
-
-
-def _one_of(*words: str) -> Check:
-    def check(name: str, value: Any) -> None:
-        if value not in words if isinstance(value, str) else True:
-            raise InvalidRequest(
-                f"Invalid value: {_show(value)}. Supported values are: {_words(words)}.",
-                param=name,
-                code="invalid_value",
-            )
-
-    return check
-
-
 def _messages(name: str, value: Any) -> None:
     if type(value) is not list:
-        raise _type(name, "an array of objects", value)
+        raise mistyped(name, "an array of objects", value)
     if not value:
         raise InvalidRequest(
             "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
@@ -435,7 +371,7 @@ def _messages(name: str, value: Any) -> None:
 
 def _model(name: str, value: Any) -> None:
     if type(value) is not str:
-        raise _type(name, "a string", value)
+        raise mistyped(name, "a string", value)
     if len(value) > 256 or not value.isprintable():
         raise InvalidRequest("Invalid 'model': expected a name of at most 256 printable characters.", param=name)
 
@@ -444,7 +380,7 @@ def _stop(name: str, value: Any) -> None:
     if type(value) is str:
         return
     if type(value) is not list or not all(type(each) is str for each in value):
-        raise _type(name, "a string or an array of strings", value)
+        raise mistyped(name, "a string or an array of strings", value)
     if len(value) > 4:
         raise InvalidRequest(
             f"Invalid 'stop': array too long. Expected an array with maximum length 4, but got {len(value)} instead.",
@@ -455,36 +391,36 @@ def _stop(name: str, value: Any) -> None:
 
 def _stream_options(name: str, value: Any) -> None:
     if type(value) is not dict:
-        raise _type(name, "an object", value)
+        raise mistyped(name, "an object", value)
     for option in ("include_usage", "include_obfuscation"):
         if value.get(option) is not None and type(value[option]) is not bool:
-            raise _type(f"{name}.{option}", "a boolean", value[option])
+            raise mistyped(f"{name}.{option}", "a boolean", value[option])
 
 
 def _metadata(name: str, value: Any) -> None:
     if type(value) is not dict:
-        raise _type(name, "an object", value)
+        raise mistyped(name, "an object", value)
     if len(value) > 24:
         raise InvalidRequest(f"Invalid '{name}': too many properties.", param=name, code="object_above_max_properties")
 
 
 def _tools(name: str, value: Any) -> None:
     if type(value) is not list:
-        raise _type(name, "an array of objects", value)
+        raise mistyped(name, "an array of objects", value)
     for i, tool in enumerate(value):
         if type(tool) is not dict:
-            raise _type(f"{name}[{i}]", "an object", tool)
+            raise mistyped(f"{name}[{i}]", "an object", tool)
         if tool.get("type") == "custom":
             continue
         if tool.get("type") != "function":
             raise InvalidRequest(
-                f"Invalid value: {_show(tool.get('type'))}. Supported values are: 'custom', 'function'.",
+                f"Invalid value: {show(tool.get('type'))}. Supported values are: 'custom', 'function'.",
                 param=f"{name}[{i}].type",
                 code="invalid_value",
             )
         function = tool.get("function")
         if type(function) is not dict:
-            raise _type(f"{name}[{i}].function", "an object", function)
+            raise mistyped(f"{name}[{i}].function", "an object", function)
         label = function.get("name")
         if not isinstance(label, str) or not _NAME.fullmatch(label):
             raise InvalidRequest(
@@ -493,27 +429,27 @@ def _tools(name: str, value: Any) -> None:
                 code="invalid_value",
             )
         if function.get("parameters") is not None and type(function["parameters"]) is not dict:
-            raise _type(f"{name}[{i}].function.parameters", "an object", function["parameters"])
+            raise mistyped(f"{name}[{i}].function.parameters", "an object", function["parameters"])
 
 
 def _tool_choice(name: str, value: Any) -> None:
     if isinstance(value, str):
-        _one_of("none", "auto", "required")(name, value)
+        one_of("none", "auto", "required")(name, value)
     elif type(value) is not dict:
-        raise _type(name, "a string or an object", value)
+        raise mistyped(name, "a string or an object", value)
     elif value.get("type") == "function":
         function = value.get("function")
         if type(function) is not dict or not isinstance(function.get("name"), str):
-            raise _type(f"{name}.function", "an object with a 'name'", function)
+            raise mistyped(f"{name}.function", "an object with a 'name'", function)
     elif value.get("type") == "custom":
         custom = value.get("custom")
         if type(custom) is not dict or not isinstance(custom.get("name"), str):
-            raise _type(f"{name}.custom", "an object with a 'name'", custom)
+            raise mistyped(f"{name}.custom", "an object with a 'name'", custom)
     elif value.get("type") == "allowed_tools":
         _allowed_tools(f"{name}.allowed_tools", value.get("allowed_tools"))
     else:
         raise InvalidRequest(
-            f"Invalid value: {_show(value.get('type'))}. Supported values are: 'allowed_tools', 'custom', 'function'.",
+            f"Invalid value: {show(value.get('type'))}. Supported values are: 'allowed_tools', 'custom', 'function'.",
             param=f"{name}.type",
             code="invalid_value",
         )
@@ -521,37 +457,37 @@ def _tool_choice(name: str, value: Any) -> None:
 
 def _allowed_tools(name: str, value: Any) -> None:
     if type(value) is not dict:
-        raise _type(name, "an object", value)
-    _one_of("auto", "required")(f"{name}.mode", value.get("mode"))
+        raise mistyped(name, "an object", value)
+    one_of("auto", "required")(f"{name}.mode", value.get("mode"))
     tools = value.get("tools")
     if type(tools) is not list:
-        raise _type(f"{name}.tools", "an array of objects", tools)
+        raise mistyped(f"{name}.tools", "an array of objects", tools)
     for i, tool in enumerate(tools):
         if type(tool) is not dict:
-            raise _type(f"{name}.tools[{i}]", "an object", tool)
-        _one_of("function", "custom")(f"{name}.tools[{i}].type", tool.get("type"))
+            raise mistyped(f"{name}.tools[{i}]", "an object", tool)
+        one_of("function", "custom")(f"{name}.tools[{i}].type", tool.get("type"))
         named = tool.get(tool["type"])
         if type(named) is not dict or not isinstance(named.get("name"), str):
-            raise _type(f"{name}.tools[{i}].{tool['type']}", "an object with a 'name'", named)
+            raise mistyped(f"{name}.tools[{i}].{tool['type']}", "an object with a 'name'", named)
 
 
 def _function_call(name: str, value: Any) -> None:
     if isinstance(value, str):
-        _one_of("none", "auto")(name, value)
+        one_of("none", "auto")(name, value)
     elif type(value) is not dict or not isinstance(value.get("name"), str):
-        raise _type(name, "a string or an object with a 'name'", value)
+        raise mistyped(name, "a string or an object with a 'name'", value)
 
 
 def _response_format(name: str, value: Any) -> None:
     if type(value) is not dict:
-        raise _type(name, "an object", value)
-    _one_of("text", "json_object", "json_schema")(f"{name}.type", value.get("type"))
+        raise mistyped(name, "an object", value)
+    one_of("text", "json_object", "json_schema")(f"{name}.type", value.get("type"))
     if value["type"] == "json_schema":
         form = value.get("json_schema")
         if type(form) is not dict:
-            raise _type(f"{name}.json_schema", "an object", form)
+            raise mistyped(f"{name}.json_schema", "an object", form)
         if form.get("schema") is not None and type(form["schema"]) is not dict:
-            raise _type(f"{name}.json_schema.schema", "an object", form["schema"])
+            raise mistyped(f"{name}.json_schema.schema", "an object", form["schema"])
         if not isinstance(form.get("name"), str) or not _NAME.fullmatch(form["name"]):
             raise InvalidRequest(
                 f"Missing or invalid '{name}.json_schema.name': expected 1 to 64 characters of a-z, A-Z, 0-9, _ and -.",
@@ -560,33 +496,33 @@ def _response_format(name: str, value: Any) -> None:
             )
 
 
-_CHECKS: dict[str, Check] = {
+CHECKS: dict[str, Check] = {
     "model": _model,
     "messages": _messages,
-    "stream": _is(bool, "a boolean"),
+    "stream": is_a(bool, "a boolean"),
     "stream_options": _stream_options,
-    "max_tokens": _integer(1, 2**31),
-    "max_completion_tokens": _integer(1, 2**31),
-    "temperature": _number(0.0, 2.0),
-    "top_p": _number(0.0, 1.0),
-    "n": _integer(1, 128),
+    "max_tokens": integer(1, 2**31),
+    "max_completion_tokens": integer(1, 2**31),
+    "temperature": number(0.0, 2.0),
+    "top_p": number(0.0, 1.0),
+    "n": integer(1, 128),
     "stop": _stop,
-    "presence_penalty": _number(-2.0, 2.0),
-    "frequency_penalty": _number(-2.0, 2.0),
-    "logit_bias": _is(dict, "an object"),
-    "logprobs": _is(bool, "a boolean"),
-    "top_logprobs": _integer(0, 20),
-    "seed": _is(int, "an integer"),
+    "presence_penalty": number(-2.0, 2.0),
+    "frequency_penalty": number(-2.0, 2.0),
+    "logit_bias": is_a(dict, "an object"),
+    "logprobs": is_a(bool, "a boolean"),
+    "top_logprobs": integer(0, 20),
+    "seed": is_a(int, "an integer"),
     "tools": _tools,
     "tool_choice": _tool_choice,
-    "parallel_tool_calls": _is(bool, "a boolean"),
-    "functions": _is(list, "an array"),
+    "parallel_tool_calls": is_a(bool, "a boolean"),
+    "functions": is_a(list, "an array"),
     "function_call": _function_call,
     "response_format": _response_format,
-    "reasoning_effort": _one_of("none", "minimal", "low", "medium", "high", "xhigh", "max", "instant"),
-    "modalities": _is(list, "an array"),
+    "reasoning_effort": one_of("none", "minimal", "low", "medium", "high", "xhigh", "max", "instant"),
+    "modalities": is_a(list, "an array"),
     "metadata": _metadata,
-    "user": _is(str, "a string"),
-    "store": _is(bool, "a boolean"),
-    "diffusing": _is(bool, "a boolean"),
+    "user": is_a(str, "a string"),
+    "store": is_a(bool, "a boolean"),
+    "diffusing": is_a(bool, "a boolean"),
 }

@@ -245,7 +245,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 fields = st.dictionaries(
-    st.sampled_from([*wire._CHECKS, "functions", "audio", "web_search_options", "prediction"]), json_values, max_size=6
+    st.sampled_from([*wire.CHECKS, "functions", "audio", "web_search_options", "prediction"]), json_values, max_size=6
 )
 
 
