@@ -22,7 +22,7 @@ from gateway.api.calls import Calls
 from gateway.auth import Auth
 from gateway.config import Config
 from gateway.journal import Journal
-from gateway.keys import Keys, Ring, SqliteKeys
+from gateway.keys import Keys, KeysUnavailable, Ring, SqliteKeys
 from gateway.metrics import Metrics
 from gateway.middleware import App, Door, Scope
 from gateway.record import Listener, Record, settle
@@ -54,6 +54,7 @@ class Gateway:
         self.leases: Leases = LocalLeases()
         self.blobs: Blobs = LocalBlobs()
         self.keys = keys or (SqliteKeys(config.server.ledger) if config.server.auth == "keys" else None)
+        self._keys_version = self.keys.version() if self.keys else None
         self.auth = Auth(Ring(self.keys.all()) if self.keys else None, self.metrics.refused)
         self.router = Router(self.health, [self.metrics.attempted])
         self.listeners: Sequence[Listener] = (self.metrics.settled, Journal(log).settled)
@@ -118,14 +119,19 @@ class Gateway:
         keys = self.keys
         if keys is None:
             return
-        seen = await asyncio.to_thread(keys.version)
+        well = True
         while True:
             await asyncio.sleep(KEYS_LOOK_SECONDS)
-            with contextlib.suppress(OSError, ValueError):
-                now = await asyncio.to_thread(keys.version)
-                if now != seen:
+            try:
+                version = await asyncio.to_thread(keys.version)
+                if version != self._keys_version:
                     self.auth.change(Ring(await asyncio.to_thread(keys.all)))
-                    seen = now
+                    self._keys_version = version
+                well = True
+            except KeysUnavailable as error:
+                if well:
+                    log.error("server.ledger: %s; the keys stay as they were read last", error)
+                well = False
 
 
 def create_app(gateway: Gateway) -> Door:
@@ -168,7 +174,7 @@ def create_admin(gateway: Gateway) -> Door:
 
 
 def _api(title: str, lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None) -> FastAPI:
-    api = FastAPI(title=title, version=version("talaria"), lifespan=lifespan, openapi_url=None)
+    api = FastAPI(title=title, version=version("talaria"), lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     api.add_exception_handler(TalariaError, _refused)
     api.add_exception_handler(HTTPException, _refused)
     api.add_exception_handler(RequestValidationError, _refused)
@@ -179,8 +185,8 @@ async def _refused(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         status = error.status_code
         words = {404: "Unknown request URL.", 405: "This method is not allowed here."}
-        error = InvalidRequest(words.get(status, str(error.detail)), code="unknown_url" if status == 404 else None)
-        error.status = status
+        code = "unknown_url" if status == 404 else None
+        error = InvalidRequest(words.get(status, str(error.detail)), code=code, status=status)
     elif isinstance(error, RequestValidationError):
         error = InvalidRequest("The request is not valid.")
     headers = {name.decode(): value.decode() for name, value in errors.headers(error)}

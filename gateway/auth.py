@@ -28,7 +28,7 @@ class Auth:
         if not text.strip():
             self._refused("missing")
             raise Unauthorized(
-                "You didn't provide an API key. Send it as the header `Authorization: Bearer <key>`, or as `x-api-key`.",
+                "You didn't provide an API key. Send it as `Authorization: Bearer <key>`, or as `x-api-key`.",
                 code="missing_api_key",
             )
         key_id = self._ring.opens(text.strip())

@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.keys import Keys
 
 FOUND_A_PROBLEM = 1
 WRONG_USAGE = 2
@@ -48,6 +49,7 @@ def serve(
     import uvloop
 
     from gateway.config import ConfigError
+    from gateway.keys import KeysUnavailable
     from gateway.run import serve_demo, serve_file
 
     try:
@@ -57,6 +59,8 @@ def serve(
             uvloop.run(serve_file(config or DEFAULT_FILE, host, port))
     except ConfigError as error:
         _fail(str(error), WRONG_USAGE)
+    except KeysUnavailable as error:
+        _fail(f"server.ledger: {error}", FOUND_A_PROBLEM)
     except OSError as error:
         _fail(f"cannot listen: {error.strerror or error}", FOUND_A_PROBLEM)
     except KeyboardInterrupt:
@@ -158,6 +162,8 @@ def doctor(
 @keys_app.command("create")
 def keys_create(name: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Make a key for an application and show it, this once."""
+    if not name.strip():
+        _fail("give the key a name that says whose it is", WRONG_USAGE)
     key, text = _keys(config).create(name)
     if as_json:
         _print({"id": key.id, "name": key.name, "key": text})
@@ -197,16 +203,14 @@ def _load(file: Path | None) -> Config:
         _fail(str(error), WRONG_USAGE)
 
 
-def _keys(file: Path | None) -> Any:
-    import sqlite3
-
-    from gateway.keys import SqliteKeys
+def _keys(file: Path | None) -> Keys:
+    from gateway.keys import KeysUnavailable, SqliteKeys
 
     config = _load(file)
     try:
         return SqliteKeys(config.server.ledger)
-    except sqlite3.Error as error:
-        _fail(f"server.ledger: cannot open {config.server.ledger}: {error}", FOUND_A_PROBLEM)
+    except KeysUnavailable as error:
+        _fail(f"server.ledger: {error}", FOUND_A_PROBLEM)
 
 
 def _fields(value: Any) -> dict[str, Any]:

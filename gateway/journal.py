@@ -15,7 +15,7 @@ class Journal:
 
     def settled(self, record: Record) -> None:
         outcome = record.outcome
-        level = logging.INFO if outcome in ("ok", "cancelled", "caller_error") else logging.WARNING
+        level = logging.INFO if outcome in ("ok", "cancelled", "caller_error", "policy") else logging.WARNING
         if not self._log.isEnabledFor(level):
             return
         journey = record.journey

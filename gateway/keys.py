@@ -33,8 +33,12 @@ class Key:
     revoked: float | None = None
 
 
+class KeysUnavailable(Exception):
+    """The place where keys are kept cannot be read or written."""
+
+
 class Keys(Protocol):
-    """Where application keys are kept."""
+    """Where application keys are kept. Every method may raise KeysUnavailable."""
 
     def create(self, name: str) -> tuple[Key, str]:
         """A new key, and its text: the only time that it is known."""
@@ -61,12 +65,15 @@ class SqliteKeys:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        database = sqlite3.connect(self._path, timeout=5)
         try:
-            with database:
-                yield database
-        finally:
-            database.close()
+            database = sqlite3.connect(self._path, timeout=5)
+            try:
+                with database:
+                    yield database
+            finally:
+                database.close()
+        except sqlite3.Error as error:
+            raise KeysUnavailable(f"cannot use {self._path}: {error}") from None
 
     def create(self, name: str) -> tuple[Key, str]:
         key, text = mint(name)

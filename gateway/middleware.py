@@ -14,13 +14,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from gateway import errors
+from gateway.caller import Message, Receive, Send
 from gateway.config import is_loopback
 from providers.errors import InvalidRequest, TalariaError
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -39,7 +37,6 @@ class Exchange:
         self.id = "req_" + os.urandom(12).hex()
         self.started = time.monotonic()
         self.responding = False
-
 
     @property
     def label(self) -> list[tuple[bytes, bytes]]:
@@ -75,7 +72,7 @@ class Door:
         except TalariaError as error:
             await refuse(error, exchange, send)
         except Exception as error:
-            _report(error, exchange)
+            report(error, exchange)
             if not exchange.responding:
                 await refuse(error, exchange, send)
 
@@ -87,27 +84,18 @@ class Door:
             if name == b"host":
                 host = value
         if size > MAX_HEADER_BYTES:
-            refused = InvalidRequest("The headers of your request are too large.", code="headers_too_large")
-            refused.status = 431
-            raise refused
+            raise InvalidRequest("The headers of your request are too large.", code="headers_too_large", status=431)
         if self._home_only and not is_loopback(_name(host.decode("latin-1"))):
-            refused = InvalidRequest(
-                "Without keys only requests to a loopback name, such as localhost, are served.", code="forbidden_host"
+            raise InvalidRequest(
+                "Without keys only requests to a loopback name, such as localhost, are served.",
+                code="forbidden_host",
+                status=403,
             )
-            refused.status = 403
-            raise refused
 
 
-def _plain(error: BaseException, _: str) -> bytes:
-    return errors.body(error)
-
-
-async def refuse(
-    error: BaseException, exchange: Exchange, send: Send, words: Callable[[BaseException, str], bytes] = _plain
-) -> None:
-    """Answers a request with an error, in the `words` of the caller's dialect."""
-    exchange.responding = True
-    body = words(error, exchange.id)
+async def refuse(error: BaseException, exchange: Exchange, send: Send) -> None:
+    """Answers a request with an error."""
+    body = errors.body(error)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -134,7 +122,8 @@ def _name(host: str) -> str:
     return (found[1] or found[2]) if found else ""
 
 
-def _report(error: Exception, exchange: Exchange) -> None:
+def report(error: Exception, exchange: Exchange) -> None:
+    """Logs an error that should not be."""
     # Where it happened, not what it said: a message may quote the request or a key.
     frames = traceback.extract_tb(error.__traceback__)
     where = " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames[-6:]))

@@ -37,7 +37,6 @@ class Record:
     """Of the answer that the caller got, whole or in part."""
     error: BaseException | None = None
     cancelled: bool = False
-    status: int = 200
     answered: float | None = None
     """When the answer, or its first content-bearing event, was there."""
     stall_seconds: float = 0.0
@@ -66,6 +65,12 @@ class Record:
     @property
     def face(self) -> Face | None:
         return None if self.error is None else face(self.error)
+
+    @property
+    def status(self) -> int:
+        """What came of it as an HTTP status; 499 where the caller left."""
+        found = self.face
+        return 499 if self.cancelled else 200 if found is None else found.status
 
     @property
     def outcome(self) -> str:

@@ -80,11 +80,12 @@ async def _serve(
     on_hangup: Callable[[], None] | None = None,
 ) -> None:
     config = gateway.snapshot.config
-    _first_key(gateway)
     main = Site(create_app(gateway), server.listen(*config.server.address))
     sites = [main]
     if config.server.admin.address is not None:
         sites.append(Site(create_admin(gateway), server.listen(*config.server.admin.address)))
+
+    _first_key(gateway)
 
     def drain() -> None:
         gateway.draining = True
@@ -128,6 +129,9 @@ def log_as_configured(config: Config) -> None:
         handler.setFormatter(JsonLines())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.handlers[:] = [handler]
+    for logger in (log, logging.getLogger("uvicorn")):
+        logger.handlers[:] = [handler]
+        logger.propagate = False
     log.setLevel(config.server.log.level.upper())
-    log.propagate = False
+    # What the server says of its own going up and down is said in our words already.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)

@@ -38,10 +38,16 @@ class TalariaError(Exception):
 
 
 class InvalidRequest(TalariaError):
-    """The request cannot be served as it is; `param` names the place."""
+    """The request cannot be served as it is; `param` names the place, `status` what HTTP calls it."""
 
     status = 400
-    """A vendor's own choice among 400, 404, 409, 413 and 422 is kept here."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        if status is not None:
+            self.status = status
 
 
 class ContextTooLong(InvalidRequest):

@@ -192,6 +192,9 @@ class _HttpxResponse:
         self._closing = asyncio.ensure_future(self._response.aclose())
 
 
+LONGEST_REST_SECONDS = 86_400.0
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds that `retry-after-ms` or `retry-after` (seconds or a date) ask for; None when neither can be read.
 
@@ -204,10 +207,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         with suppress(ValueError):
             seconds = float(value) / scale
             if math.isfinite(seconds):
-                return max(0.0, seconds)
+                return min(max(0.0, seconds), LONGEST_REST_SECONDS)
             continue
         with suppress(TypeError, ValueError):
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+            return min(max(0.0, parsedate_to_datetime(value).timestamp() - time.time()), LONGEST_REST_SECONDS)
     return None
 
 

@@ -24,6 +24,8 @@ class Hints:
     task: str | None = None
     deadline_ms: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    diffusing: str | None = None
+    """What becomes of snapshots that replace each other: `raw` or `final`."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,17 @@ class Call:
     """Which application key asked; None where the gateway asks for none."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the caller's headers that their dialect passes on to a vendor that speaks it; names in lower case."""
+
+    @property
+    def max_output(self) -> int | None:
+        """The caller's own limit, in tokens."""
+        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens")
+        return limit if isinstance(limit, int) else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether its answer comes at once when all of it is there, as one that is not streamed."""
+        return not self.stream or ("diffusing" in self.needs and self.hints.diffusing != "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +177,8 @@ class Tally:
     """Characters of text, reasoning and tool arguments so far, for estimates."""
     malformed: int = 0
     """Events that could not be read and were skipped."""
+    prompt: str | None = None
+    """Name and version of the prompt that the request was written with."""
     waited: float = 0.0
     """Seconds spent waiting for the vendor: until the whole answer, or the first content-bearing event of a stream."""
 

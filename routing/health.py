@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from providers.errors import RateLimited
+from providers.errors import CredentialsRejected, ProviderError, QuotaExhausted
 from routing.retry import PATIENCE_SECONDS
 from routing.target import Attempt
+
+REJECTED_SECONDS = 60.0
+"""The rest of a model whose vendor rejects our key or account: an operator must mend it."""
+
+LONGEST_SECONDS = 3600.0
 
 
 class Health(Protocol):
@@ -21,7 +26,7 @@ class Health(Protocol):
 
 
 class LocalHealth:
-    """A model that asked for a longer rest than a call would wait gets it."""
+    """A model gets the rest it asked for where a call would not wait that long, and where its vendor rejects us."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
@@ -31,10 +36,15 @@ class LocalHealth:
         return max(0.0, until - now) if until is not None else 0.0
 
     def learn(self, attempt: Attempt, now: float) -> None:
-        error = attempt.error
+        name, error = attempt.model.name, attempt.error
+        if attempt.cancelled:
+            return
         if error is None:
             if self._until:
-                self._until.pop(attempt.model.name, None)
-        elif isinstance(error, RateLimited) and (error.retry_after or 0.0) > PATIENCE_SECONDS:
-            until = now + (error.retry_after or 0.0)
-            self._until[attempt.model.name] = max(until, self._until.get(attempt.model.name, 0.0))
+                self._until.pop(name, None)
+        elif isinstance(error, ProviderError):
+            rest = error.retry_after or 0.0
+            if isinstance(error, (CredentialsRejected, QuotaExhausted)):
+                rest = max(rest, REJECTED_SECONDS)
+            if rest > PATIENCE_SECONDS:
+                self._until[name] = max(now + min(rest, LONGEST_SECONDS), self._until.get(name, 0.0))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from providers.base import Stream
 from providers.errors import (
+    BadReply,
     ContextTooLong,
     DeadlineExceeded,
     ModelGone,
@@ -18,7 +20,7 @@ from providers.errors import (
     Unavailable,
     Unsupported,
 )
-from providers.types import Call, Reply, Timeouts
+from providers.types import Call, Card, Reply, Timeouts
 from routing import retry
 from routing.health import Health
 from routing.route import Plan
@@ -53,6 +55,13 @@ class Budget:
 
 
 Listener = Callable[[Attempt], None]
+
+USUAL_TOKENS = 4096
+"""What an answer without a limit of its own is given time for, where another model could be asked."""
+USUAL_SPEED = 50.0
+"""Tokens per second of a model of which nothing is known."""
+
+log = logging.getLogger("talaria")
 
 
 class Router:
@@ -105,7 +114,7 @@ class Router:
         journey.attempts.append(attempt)
         stream: Stream | None = None
         try:
-            async with asyncio.timeout_at(_limit(call, attempt.started, budget, last_resort)):
+            async with asyncio.timeout_at(_limit(call, target.model.card, attempt.started, budget, last_resort)):
                 endpoint = target.endpoints[call.operation]
                 if call.stream:
                     stream = await endpoint.stream(call, target.model, budget.timeouts)
@@ -117,6 +126,11 @@ class Router:
             attempt.error = TimedOut(f"{target.model.provider}: no answer in time", provider=target.model.provider)
         except TalariaError as error:
             attempt.error = error
+        except Exception as error:
+            # An answer that no adapter foresaw is the vendor's failure, not the caller's.
+            name = target.model.provider
+            log.error("%s an answer of %s could not be read: %s", call.id, name, type(error).__name__)
+            attempt.error = BadReply(f"{name}: the answer cannot be read", provider=name)
         except asyncio.CancelledError:
             attempt.cancelled = True
             attempt.tally = stream.tally if stream else None
@@ -143,17 +157,20 @@ class Router:
             listener(attempt)
 
 
-def _limit(call: Call, now: float, budget: Budget, last_resort: bool) -> float:
+def _limit(call: Call, card: Card, now: float, budget: Budget, last_resort: bool) -> float:
     """When an attempt is given up, on the monotonic clock.
 
     With nowhere left to go, waiting is better than giving up, so the last target may use all the time there is. Another
-    gets the first-token limit where it streams, and half of what is left where its answer comes whole.
+    gets the first-token limit, and where its answer comes whole also the time to write it at the model's usual speed;
+    but then never more than half of what is left, so that another can still be asked.
     """
     if last_resort:
         return call.deadline
-    if call.stream and budget.timeouts.first_token is not None:
-        return min(call.deadline, now + budget.timeouts.first_token)
-    return now + (call.deadline - now) / 2
+    limit = budget.timeouts.first_token or call.deadline - now
+    if not call.whole:
+        return min(call.deadline, now + limit)
+    writing = (call.max_output or USUAL_TOKENS) / (card.tokens_per_second or USUAL_SPEED)
+    return now + min(limit + writing, (call.deadline - now) / 2)
 
 
 def _verdict(failures: Sequence[TalariaError], plan: Plan) -> TalariaError:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway import errors
-from gateway.middleware import Exchange, Message, Receive, Scope, Send, refuse
+from gateway.caller import Caller, CallerLeft, Receive, Send
+from gateway.middleware import Exchange, Scope, report
 from gateway.record import Record
 from gateway.wire import Wire, openai
 from providers.base import Stream
 from providers.catalog import cost
-from providers.errors import DeadlineExceeded, InvalidRequest, Overloaded, RequestTooLarge, TalariaError
+from providers.errors import DeadlineExceeded, InvalidRequest, Overloaded, TalariaError
 from providers.types import Hints, Reply
 from routing.router import Journey
 
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from gateway.snapshot import Snapshot
 
 T = TypeVar("T")
-
-# What a web page can send to another site without asking first.
-_SIMPLE_TYPES = (b"text/plain", b"multipart/form-data", b"application/x-www-form-urlencoded")
 
 
 class Calls:
@@ -38,187 +37,120 @@ class Calls:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
         record = Record(exchange.id, exchange.started)
-        caller = Caller(receive)
+        caller = Caller(receive, send)
         try:
-            await self._serve(scope, caller, send, exchange, record)
+            with self._gateway.tenancy() as snapshot:
+                await self._serve(snapshot, scope["headers"], caller, exchange, record)
         except TalariaError as error:
             record.error = error
-            if exchange.responding:
-                await self._break_off(error, exchange, send)
-            else:
-                record.status = errors.face(error).status
-                await refuse(error, exchange, send, self._wire.refusal)
-        except asyncio.CancelledError:
+        except CallerLeft:
             record.cancelled = True
-            record.status = 499
-            if not caller.gone:
-                # The gateway itself is going: the caller is still there to be told.
-                await self._apologise(exchange, send)
-                raise
-            caller.excuse()
-        except BaseException as error:
+        except asyncio.CancelledError:
+            if caller.gone:
+                record.cancelled = True
+            else:
+                record.error = Overloaded("The gateway is shutting down.")
+        except Exception as error:
             record.error = error
-            record.status = 500
-            raise
+            report(error, exchange)
+        caller.forget()
+        try:
+            if record.error is not None:
+                await self._refuse(record.error, exchange, caller, record)
+        except CallerLeft:
+            record.cancelled = True
         finally:
-            caller.forget()
             self._gateway.settle(record)
 
-    async def _serve(self, scope: Scope, caller: Caller, send: Send, exchange: Exchange, record: Record) -> None:
-        with self._gateway.tenancy() as snapshot:
-            await self._serve_under(snapshot, scope, caller, send, exchange, record)
-
-    async def _serve_under(
-        self, snapshot: Snapshot, scope: Scope, caller: Caller, send: Send, exchange: Exchange, record: Record
+    async def _serve(
+        self,
+        snapshot: Snapshot,
+        sent: Iterable[tuple[bytes, bytes]],
+        caller: Caller,
+        exchange: Exchange,
+        record: Record,
     ) -> None:
         gateway = self._gateway
-        headers = dict(scope["headers"])
+        headers = dict(sent)
         key_id = gateway.auth.identify(headers)
         raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
         asked = self._wire.decode(raw)
         hints = _hints(asked.hints, headers)
         call = snapshot.call(exchange.id, exchange.started, self._wire.OPERATION, raw, asked, hints, key_id)
-        call.headers = _passed_on(scope["headers"], self._wire.HEADERS)
+        call.headers = _passed_on(sent, self._wire.HEADERS)
         record.call = call
         record.use_case = snapshot.use_case(call.hints)
         route = snapshot.table.route(call)
         record.latency_class, budget = snapshot.budget(call, route)
-        journey = Journey(snapshot.table.plan(call, route, gateway.health, exchange.started))
-        record.journey = journey
+        journey = record.journey = Journey(snapshot.table.plan(call, route, gateway.health, exchange.started))
         caller.watch()
-        keepalive = snapshot.config.server.sse_keepalive_seconds
+        silence = snapshot.config.server.sse_keepalive_seconds if call.stream else 0.0
+
+        async def ping() -> None:
+            # The first one commits the 200: what goes wrong after it can only be told within the stream.
+            if not caller.told:
+                await caller.start(200, [*_SSE, *exchange.label])
+            await caller.write(self._wire.PING, more=True)
+
         with gateway.in_flight(record.latency_class):
-            if call.stream and keepalive:
-                answer = await self._with_pings(
-                    gateway.router.serve(call, journey, budget), keepalive, exchange, record, send
-                )
-            else:
-                answer = await gateway.router.serve(call, journey, budget)
+            answer = await _patiently(gateway.router.serve(call, journey, budget), silence, ping)
             record.answered = time.monotonic()
             record.tally = answer.tally
             if isinstance(answer, Reply):
-                await self._whole(answer, exchange, record, send)
-            else:
-                await self._parts(answer, exchange, record, send, keepalive)
+                head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body))]
+                await caller.start(200, _headers(record, answer, [*head, *exchange.label]))
+                await caller.write(answer.body)
+                return
+            try:
+                if not caller.told:
+                    await caller.start(200, _headers(record, answer, [*_SSE, *exchange.label]))
+                await self._pass_on(answer, caller, record, silence, ping)
+            finally:
+                answer.close()
 
-    async def _whole(self, answer: Reply, exchange: Exchange, record: Record, send: Send) -> None:
-        exchange.responding = True
-        headers = _headers(record, answer, [(b"content-type", b"application/json"), *exchange.label])
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-
-    async def _parts(self, stream: Stream, exchange: Exchange, record: Record, send: Send, keepalive: float) -> None:
-        call = record.call
-        assert call is not None
+    async def _pass_on(
+        self, stream: Stream, caller: Caller, record: Record, silence: float, ping: Callable[[], Awaitable[None]]
+    ) -> None:
+        assert record.call is not None
+        frame = self._wire.frame
+        last = record.answered or 0.0
         try:
-            if not exchange.responding:
-                exchange.responding = True
-                headers = _headers(record, stream, [*_SSE, *exchange.label])
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-            last = record.answered or 0.0
-            async with asyncio.timeout_at(call.deadline):
+            async with asyncio.timeout_at(record.call.deadline):
                 batches = stream.__aiter__()
-                while True:
-                    if keepalive:
-                        batch = await self._with_pings(anext(batches, None), keepalive, exchange, record, send)
-                    else:
-                        batch = await anext(batches, None)
-                    if batch is None:
-                        break
+                while (batch := await _patiently(anext(batches, None), silence, ping)) is not None:
                     now = time.monotonic()
                     record.stall_seconds = max(record.stall_seconds, now - last)
                     last = now
-                    await send({"type": "http.response.body", "body": self._wire.frame(batch), "more_body": True})
-            await send({"type": "http.response.body", "body": self._wire.DONE})
+                    await caller.write(frame(batch), more=True)
         except TimeoutError:
             raise DeadlineExceeded("The deadline passed before the answer was complete.", code="timeout") from None
-        finally:
-            stream.close()
+        await caller.write(self._wire.DONE)
 
-    async def _with_pings(
-        self, work: Awaitable[T], seconds: float, exchange: Exchange, record: Record, send: Send
-    ) -> T:
-        """Awaits, and sends a comment line after every so many seconds of silence. The first one commits the 200."""
-        task = asyncio.ensure_future(work)
-        try:
-            while True:
-                done, _ = await asyncio.wait({task}, timeout=seconds)
-                if done:
-                    return task.result()
-                if not exchange.responding:
-                    exchange.responding = True
-                    head = [*_SSE, *exchange.label]
-                    await send({"type": "http.response.start", "status": 200, "headers": head})
-                await send({"type": "http.response.body", "body": self._wire.PING, "more_body": True})
-        finally:
-            if not task.done():
-                task.cancel()
-
-    async def _break_off(self, error: TalariaError, exchange: Exchange, send: Send) -> None:
-        await send({"type": "http.response.body", "body": self._wire.failure(error, exchange.id)})
-
-    async def _apologise(self, exchange: Exchange, send: Send) -> None:
-        error = Overloaded("The gateway is shutting down.")
-        if exchange.responding:
-            await self._break_off(error, exchange, send)
-        else:
-            await refuse(error, exchange, send, self._wire.refusal)
+    async def _refuse(self, error: BaseException, exchange: Exchange, caller: Caller, record: Record) -> None:
+        """Tells what went wrong: as the answer, or after the commit point as the last event of the stream."""
+        if caller.told:
+            await caller.write(self._wire.failure(error, exchange.id))
+            return
+        body = self._wire.refusal(error, exchange.id)
+        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await caller.start(errors.face(error).status, [*head, *exchange.label, *errors.headers(error), *_way(record)])
+        await caller.write(body)
 
 
-class Caller:
-    """The one who asked: what they sent, and whether they are still there."""
-
-    __slots__ = ("_receive", "_watching", "_work", "gone")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._work = asyncio.current_task()
-        self._watching: asyncio.Task[None] | None = None
-        self.gone = False
-
-    async def body(self, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-        """The request's body. Raises RequestTooLarge above `limit` bytes, InvalidRequest for forms."""
-        if headers.get(b"content-type", b"").lower().startswith(_SIMPLE_TYPES):
-            refused = InvalidRequest("The content type of your request must be application/json.")
-            refused.status = 415
-            raise refused
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > limit:
-            raise RequestTooLarge(f"The body of your request is larger than {limit} bytes.")
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message: Message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.gone = True
-                raise asyncio.CancelledError
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise RequestTooLarge(f"The body of your request is larger than {limit} bytes.")
-            if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def watch(self) -> None:
-        """From now on, cancels the work when the caller leaves."""
-        self._watching = asyncio.ensure_future(self._wait())
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        if self._work is not None:
-            self._work.cancel()
-
-    def excuse(self) -> None:
-        """The work ended because the caller left, and has nothing left to cancel."""
-        if self._work is not None:
-            self._work.uncancel()
-
-    def forget(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+async def _patiently(work: Awaitable[T], silence: float, ping: Callable[[], Awaitable[None]]) -> T:
+    """Awaits, and pings after every `silence` seconds; 0 never does."""
+    if not silence:
+        return await work
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=silence))[0]:
+            await ping()
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            # What it has to say of its end is said before anybody asks.
+            await asyncio.wait({task})
 
 
 _SSE = [
@@ -261,7 +193,27 @@ _HINTS: dict[bytes, tuple[str, Callable[[str, str], object]]] = {
     b"x-talaria-task": ("task", _word),
     b"x-talaria-deadline-ms": ("deadline_ms", openai.milliseconds),
     b"x-talaria-tags": ("tags", openai.pairs),
+    b"x-talaria-diffusing": ("diffusing", openai.snapshots),
 }
+
+
+def _way(record: Record) -> list[tuple[bytes, bytes]]:
+    """Which way a call went, as far as it came."""
+    journey = record.journey
+    if journey is None:
+        return []
+    return [
+        (b"x-talaria-route", (journey.plan.route or "direct").encode()),
+        (b"x-talaria-attempts", b"%d" % len(journey.attempts)),
+    ]
+
+
+def _printable(text: str, most: int = 512) -> bytes:
+    """Text from outside, fit for a header."""
+    return _UNPRINTABLE.sub("?", text[:most]).encode()
+
+
+_UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 def _headers(record: Record, answer: Reply | Stream, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -273,27 +225,30 @@ def _headers(record: Record, answer: Reply | Stream, headers: list[tuple[bytes, 
     model = journey.served.model
     found = [
         *headers,
+        *_way(record),
         (b"x-talaria-model", model.name.encode()),
         (b"x-talaria-provider", model.provider.encode()),
         (b"x-talaria-upstream-model", model.upstream.encode()),
-        (b"x-talaria-route", (journey.plan.route or "direct").encode()),
         (b"x-talaria-task", (call.hints.task or "none").encode()),
-        (b"x-talaria-attempts", b"%d" % len(journey.attempts)),
         (b"x-talaria-cache", b"off"),
         (b"x-talaria-overhead-ms", b"%.2f" % (record.overhead_seconds * 1000)),
     ]
     if answer.dropped:
-        found.append((b"x-talaria-dropped", ",".join(answer.dropped).encode("ascii", "replace")))
+        found.append((b"x-talaria-dropped", _printable(",".join(name[:64] for name in answer.dropped))))
     if len(journey.attempts) > 1:
         first = journey.attempts[0].error
         if first is not None and journey.attempts[0].model.name != model.name:
             found.append((b"x-talaria-fallback-reason", errors.face(first).label.encode()))
     upstream_id = answer.headers.get("x-request-id") or answer.headers.get("request-id")
     if upstream_id:
-        found.append((b"x-talaria-upstream-request-id", upstream_id.encode("latin-1", "replace")))
+        found.append((b"x-talaria-upstream-request-id", _printable(upstream_id)))
+    if answer.tally.prompt is not None:
+        found.append((b"x-talaria-prompt", answer.tally.prompt.encode()))
+    if isinstance(answer, Stream) and answer.replaces:
+        found.append((b"x-talaria-stream-mode", b"replace"))
     if isinstance(answer, Reply):
         if answer.warnings:
-            found.append((b"x-talaria-warnings", "; ".join(answer.warnings).encode("ascii", "replace")))
+            found.append((b"x-talaria-warnings", _printable("; ".join(answer.warnings))))
         if answer.tally.usage is not None:
             dollars = cost(answer.tally.usage, model.card.prices)
             if dollars is not None:
