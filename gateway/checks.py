@@ -69,10 +69,16 @@ def notes(config: Config, cards: Mapping[str, Card], today: date) -> Iterator[Fo
         if card.retired and date.fromisoformat(card.retired) <= today:
             instead = f"; its successor is {card.successor}" if card.successor else ""
             yield ("models", name, "upstream"), f"{entry.upstream} was retired on {card.retired}{instead}"
-        if card.prices.input is None or card.prices.output is None:
+        unpriced = card.prices.output is None and card.serves != {"embeddings"}
+        if card.prices.input is None or unpriced:
             yield (
                 ("models", name, "prices"),
                 "has no price for input or output, here or in the catalog; its calls count as unpriced",
+            )
+        if entry.fim_template is not None and ("completions" not in card.serves or "fim" in card.serves):
+            yield (
+                ("models", name, "fim_template"),
+                "has no effect: it is for models that serve completions and not fim (see `serves`)",
             )
     used = {entry.fallback for entry in config.models.values()} | {route.fallback for route in config.routes}
     for name, chain in config.fallbacks.items():

@@ -190,6 +190,19 @@ def _abilities(words: frozenset[str]) -> frozenset[str]:
     return words
 
 
+def _operations(words: frozenset[str]) -> frozenset[str]:
+    for word in sorted(words - catalog.OPERATIONS):
+        raise wrong(unknown("operation", word, sorted(catalog.OPERATIONS)))
+    return words
+
+
+def _template(text: str) -> str:
+    for gap in ("{prefix}", "{suffix}"):
+        if text.count(gap) != 1:
+            raise wrong(f"must have {gap} in it, once")
+    return text
+
+
 def policies() -> list[str]:
     """The words that `choose.by` takes: one for each file in `routing/policies/`."""
     package = importlib.util.find_spec("routing.policies")
@@ -394,6 +407,19 @@ class ModelEntry(_Part):
     features: Annotated[frozenset[str], AfterValidator(_abilities), PlainSerializer(sorted)] | None = Field(
         default=None, description="What it can do, in place of what the catalog says."
     )
+    serves: (
+        Annotated[
+            frozenset[str], Field(min_length=1), AfterValidator(_operations), PlainSerializer(sorted)
+        ]
+        | None
+    ) = Field(default=None, description="The endpoints it has at its vendor, in place of what the catalog says.")
+    fim_template: (
+        Annotated[str, StringConstraints(max_length=4096), AfterValidator(_template)] | None
+    ) = Field(
+        default=None,
+        description="How fill-in-the-middle is written as one prompt for its completions: {prefix} and {suffix} stand "
+        "for what is around the gap.",
+    )
     fallback: Name | None = Field(
         default=None, description="Which of `fallbacks` serves when it is called by name and fails."
     )
@@ -568,13 +594,15 @@ def model_card(config: Config, name: str) -> Card:
         context=card.context if entry.context is None else entry.context,
         max_output=card.max_output if entry.max_output is None else entry.max_output,
         abilities=card.abilities if entry.features is None else entry.features,
+        serves=card.serves if entry.serves is None else entry.serves,
     )
 
 
 def model(config: Config, name: str) -> Model:
     """The configured model as routing and the vendors take it."""
     entry = config.models[name]
-    return Model(name, entry.provider, entry.upstream, model_card(config, name), entry.on_unsupported)
+    card = model_card(config, name)
+    return Model(name, entry.provider, entry.upstream, card, entry.on_unsupported, entry.fim_template)
 
 
 def load(path: Path | str, environ: Mapping[str, str] = os.environ, *, today: date | None = None) -> Config:
@@ -605,7 +633,8 @@ def schema() -> dict[str, Any]:
     found = Config.model_json_schema(by_alias=True)
     found["$defs"]["Provider"]["properties"]["kind"]["enum"] = kinds()
     found["$defs"]["Choose"]["properties"]["by"]["enum"] = policies()
-    found["$defs"]["ModelEntry"]["properties"]["features"]["anyOf"][0]["items"]["enum"] = sorted(catalog.ABILITIES)
+    for field, words in (("features", catalog.ABILITIES), ("serves", catalog.OPERATIONS)):
+        found["$defs"]["ModelEntry"]["properties"][field]["anyOf"][0]["items"]["enum"] = sorted(words)
     for part, optional in (("Route", "match"), ("Match", "models")):
         found["$defs"][part]["required"].remove(optional)
     found["$defs"]["Match"].pop("required")
