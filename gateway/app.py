@@ -28,14 +28,17 @@ from gateway.middleware import App, Door, Scope
 from gateway.record import Listener, Record, settle
 from gateway.snapshot import Snapshot, build
 from gateway.state import Blobs, Leases, LocalBlobs, LocalLeases
-from gateway.wire import Wire, openai
+from gateway.wire import Wire, completions, embeddings, fim, openai
 from providers.errors import InvalidRequest, TalariaError
 from routing.health import Health, LocalHealth
 from routing.router import Router
 
 log = logging.getLogger("talaria")
 
-WIRES: dict[str, Wire] = {"/v1/chat/completions": openai}
+WIRES: dict[str, Wire] = {"/v1/chat/completions": openai,
+    "/v1/completions": completions,
+    "/v1/embeddings": embeddings,
+    "/v1/fim/completions": fim}
 """Where each dialect and operation is spoken."""
 
 KEYS_LOOK_SECONDS = 0.5

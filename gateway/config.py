@@ -408,14 +408,9 @@ class ModelEntry(_Part):
         default=None, description="What it can do, in place of what the catalog says."
     )
     serves: (
-        Annotated[
-            frozenset[str], Field(min_length=1), AfterValidator(_operations), PlainSerializer(sorted)
-        ]
-        | None
+        Annotated[frozenset[str], Field(min_length=1), AfterValidator(_operations), PlainSerializer(sorted)] | None
     ) = Field(default=None, description="The endpoints it has at its vendor, in place of what the catalog says.")
-    fim_template: (
-        Annotated[str, StringConstraints(max_length=4096), AfterValidator(_template)] | None
-    ) = Field(
+    fim_template: Annotated[str, StringConstraints(max_length=4096), AfterValidator(_template)] | None = Field(
         default=None,
         description="How fill-in-the-middle is written as one prompt for its completions: {prefix} and {suffix} stand "
         "for what is around the gap.",

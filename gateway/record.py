@@ -17,6 +17,9 @@ from routing.target import Attempt
 PROMPT = ("system", "messages", "tools", "prompt", "suffix", "input")
 """Where the text of a request is, whatever its operation."""
 
+USUAL_OUTPUT = {"completions": 16, "fim": 512}
+"""The most tokens of an answer for whose length the caller set no limit, where the operation has one."""
+
 CHARS_PER_TOKEN = 4
 """The rule for tokens that no vendor counted; what comes of it is marked as estimated."""
 
@@ -118,7 +121,8 @@ def _written_meanwhile(call: Call, attempt: Attempt) -> int:
     seconds = attempt.seconds - (card.ttft_ms or 0.0) / 1000
     if seconds <= 0 or not card.tokens_per_second:
         return 0
-    limits = (call.body.get("max_completion_tokens"), call.body.get("max_tokens"), card.max_output)
+    asked = call.body.get("max_completion_tokens") or call.body.get("max_tokens") or USUAL_OUTPUT.get(call.operation)
+    limits = (asked, card.max_output)
     most = min((limit for limit in limits if limit), default=None)
     written = round(seconds * card.tokens_per_second)
     return written if most is None else min(written, most)
@@ -141,11 +145,14 @@ def estimate(call: Call, tally: Tally | None) -> Usage:
 
 
 def _chars(node: Any) -> int:
-    """Characters of all text below a node; images and other data count for nothing."""
+    """Characters of all text below a node; images and other data count for nothing.
+
+    A number in a list is a token: prompts may come as those.
+    """
     if isinstance(node, str):
         return 0 if node.startswith("data:") else len(node)
     if isinstance(node, dict):
         return 0 if node.get("type") == "base64" else sum(map(_chars, node.values()))
     if isinstance(node, list):
-        return sum(map(_chars, node))
+        return sum(CHARS_PER_TOKEN if type(each) is int else _chars(each) for each in node)
     return 0

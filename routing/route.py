@@ -113,6 +113,9 @@ def _unsupported(call: Call, route: Route | None, lacking: Mapping[str, Mapping[
         return ModelNotFound(f"Every candidate of route `{route.name if route else call.model}` is off.", param="model")
     ability, param = next(iter(next(iter(lacking.values())).items()))
     who = f"The model `{call.model}`" if route is None else f"No candidate of route `{route.name}`"
+    if ability == call.operation:
+        verb = "does not serve" if route is None else "serves"
+        return Unsupported(f"{who} {verb} {ability.replace('_', ' ')}.", param="model", code="unsupported_value")
     verb = "does not support" if route is None else "supports"
     return Unsupported(
         f"{who} {verb} {ability.replace('_', ' ')}, which `{param}` asks for.", param=param, code="unsupported_value"
