@@ -7,13 +7,14 @@ from typing import Any
 from providers.errors import Unsupported
 from providers.types import Call, Json, Model
 
-HINTS = frozenset({"use_case", "latency_class", "task", "deadline_ms", "tags"})
+HINTS = frozenset({"use_case", "latency_class", "task", "deadline_ms", "tags", "diffusing"})
 """Keys under `metadata` that are meant for the gateway and go no further."""
 
 PARAMETERS = {
     "n": ("n",),
     "logprobs": ("logprobs", "top_logprobs"),
     "prediction": ("prediction",),
+    "diffusing": ("diffusing",),
     "web_search": ("web_search_options",),
     "audio_output": ("modalities", "audio"),
     "json_object": ("response_format",),

@@ -18,10 +18,10 @@ class Stream:
 
     A vendor hands over `events`, an asynchronous iterator that yields one batch per read and raises an error of
     `providers.errors` when the vendor breaks off. Nothing is read before it is asked for, so a slow reader slows the
-    vendor down.
+    vendor down. Parts add up to the answer, but where it `replaces`: there each text stands in place of the one before.
     """
 
-    __slots__ = ("_close", "_events", "_held", "dropped", "headers", "tally")
+    __slots__ = ("_close", "_events", "_held", "dropped", "headers", "replaces", "tally")
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Stream:
         tally: Tally,
         headers: Mapping[str, str],
         dropped: tuple[str, ...] = (),
+        replaces: bool = False,
     ) -> None:
         self._events = events
         self._close = close
@@ -37,6 +38,7 @@ class Stream:
         self.tally = tally
         self.headers = headers
         self.dropped = dropped
+        self.replaces = replaces
 
     async def begin(self) -> None:
         """Reads up to and including the first content-bearing event, and holds what was read.

@@ -17,6 +17,7 @@ from gateway.wire import Request
 from gateway.wire.checks import Check, integer, is_a, listed, mistyped, number, one_of, show
 from providers.base import Batch, Endpoint
 from providers.errors import InvalidRequest
+from providers.snapshots import MODES
 from providers.types import Hints, Json, Model
 
 OPERATION = "chat"
@@ -116,6 +117,7 @@ def hints(metadata: Any) -> Hints:
         task=_text(metadata, "task"),
         deadline_ms=None if deadline is None else milliseconds(deadline, "metadata.deadline_ms"),
         tags={} if tags is None else pairs(tags, "metadata.tags"),
+        diffusing=None if metadata.get("diffusing") is None else snapshots(metadata["diffusing"], "metadata.diffusing"),
     )
 
 
@@ -127,6 +129,12 @@ def milliseconds(value: object, place: str) -> int:
             f"Invalid value for '{place}': expected a whole number of milliseconds above 0.", param=place
         )
     return int(text)
+
+
+def snapshots(value: object, place: str) -> str:
+    """One of the modes for snapshots. Raises InvalidRequest."""
+    one_of(*MODES)(place, value)
+    return str(value)
 
 
 def pairs(value: object, place: str) -> dict[str, str]:
