@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from providers import openai, openai_chat, snapshots
 from providers.abilities import fit, leave_out, neutral, refuse_dropped
 from providers.base import Transport
-from providers.base import Transport
 from providers.lenient import dumps
 from providers.openai import Form
 from providers.openai_chat import bound, decode_usage, observe, read_answer, set_stream
@@ -140,14 +139,6 @@ class Reader(openai_chat.Reader):
                     for call in _calls(delta):
                         mended |= _mend_fragment(call, ids)
         return mended
-
-
-class Final(snapshots.Final, Reader):
-    """Of the mended snapshots the last."""
-
-
-class Raw(snapshots.Raw, Reader):
-    """All of the mended snapshots."""
 
 
 class Final(snapshots.Final, Reader):
@@ -313,16 +304,8 @@ class Provider(openai.Provider):
         "chat": Form("/chat/completions", encode, decode, Reader),
         "final": Form("/chat/completions", encode, decode, Final),
         "raw": Form("/chat/completions", encode, decode, Raw),
-        "final": Form("/chat/completions", encode, decode, Final),
-        "raw": Form("/chat/completions", encode, decode, Raw),
         "fim": Form("/fim/completions", encode_fim, decode_fim, FimReader),
     }
-
-    def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
-        super().__init__(name, base_url, keys, transport)
-        endpoints = dict(self.endpoints)
-        endpoints["chat"] = snapshots.Diffusing(endpoints["chat"], endpoints.pop("final"), endpoints.pop("raw"))
-        self.endpoints = endpoints
 
     def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
         super().__init__(name, base_url, keys, transport)
