@@ -22,6 +22,8 @@ PARAMETERS = {
 }
 """Abilities that can be left out of a request and leave one that can be answered, with the parameters to leave out."""
 
+MOST_NAMED = 64
+
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "temperature": (1,),
@@ -87,8 +89,14 @@ def fit(call: Call, model: Model) -> tuple[Json, list[str]]:
 def leave_out(body: Json, param: str, dropped: list[str]) -> None:
     """Takes `param` out of `body`, and names it where that makes a difference."""
     value = body.pop(param)
-    if not neutral(param, value) and param not in dropped:
-        dropped.append(param)
+    if not neutral(param, value):
+        name_dropped(param, dropped)
+
+
+def name_dropped(name: str, dropped: list[str]) -> None:
+    """Names what was left out or bent; once each, and no more than a caller would read."""
+    if len(dropped) < MOST_NAMED and name not in dropped:
+        dropped.append(name)
 
 
 def neutral(param: str, value: Any) -> bool:

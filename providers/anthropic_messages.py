@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from providers.abilities import neutral
+from providers.abilities import name_dropped, neutral
 from providers.errors import InvalidRequest, Unsupported
 from providers.types import Json, Model
 
@@ -32,8 +32,7 @@ class Omissions:
         self.names = names
 
     def note(self, name: str) -> None:
-        if name not in self.names:
-            self.names.append(name)
+        name_dropped(name, self.names)
 
     def refuse(self, name: str, place: str | None = None, reason: str = "") -> None:
         """Raises Unsupported at `place`, unless `name` may be left out: then it is."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from providers import openai, openai_chat, snapshots
-from providers.abilities import fit, leave_out, neutral, refuse_dropped
+from providers.abilities import fit, leave_out, name_dropped, neutral, refuse_dropped
 from providers.base import Transport
 from providers.lenient import dumps
 from providers.openai import Form
@@ -28,6 +28,9 @@ FIM_FIELDS = frozenset(
     }
 )
 """All that is documented for fill-in-the-middle."""
+
+MOST_CALLS = 1024
+"""A larger index of a tool call is none."""
 
 _MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id"})
 
@@ -47,8 +50,7 @@ def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes,
     if asked in ("none", "minimal") and body.get("tools") and body.get("reasoning_effort") == "instant":
         # Without reasoning Mercury is documented as unfit for tools.
         body["reasoning_effort"] = "low"
-        if "reasoning_effort" not in dropped:
-            dropped.append("reasoning_effort")
+        name_dropped("reasoning_effort", dropped)
     for param in list(body):
         if param not in model.card.accepts or body[param] is None:
             leave_out(body, param, dropped)
@@ -80,9 +82,8 @@ def _encode_message(message: Json, dropped: list[str]) -> Json:
         if key in encoded and not encoded[key]:
             del encoded[key]
     for key, value in message.items():
-        named = f"messages.{key}"
-        if key not in _MESSAGE_FIELDS and key != "refusal" and not neutral(key, value) and named not in dropped:
-            dropped.append(named)
+        if key not in _MESSAGE_FIELDS and key != "refusal" and not neutral(key, value):
+            name_dropped(f"messages.{key}", dropped)
     return encoded
 
 
@@ -154,8 +155,8 @@ def mend_usage(usage: Json) -> Json:
 
     The flat shape does not say whether its completion tokens hold the reasoning; its total does.
     """
-    prompt = usage.get("prompt_tokens") or 0
-    completion = usage.get("completion_tokens") or 0
+    prompt = _count(usage.get("prompt_tokens"))
+    completion = _count(usage.get("completion_tokens"))
     cached = _nested(usage, "prompt_tokens_details", "cached_tokens", usage.get("cached_input_tokens"))
     reasoning = _nested(usage, "completion_tokens_details", "reasoning_tokens", usage.get("reasoning_tokens"))
     if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
@@ -169,10 +170,14 @@ def mend_usage(usage: Json) -> Json:
     }
 
 
-def _nested(usage: Json, group: str, name: str, flat: Any) -> Any:
+def _nested(usage: Json, group: str, name: str, flat: Any) -> int:
     details = usage.get(group)
     value = details.get(name) if isinstance(details, dict) else None
-    return (flat or 0) if value is None else value
+    return _count(flat if value is None else value)
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
 
 
 def _mend_top(answer: Json) -> bool:
@@ -222,7 +227,7 @@ def _mend_fragment(call: Json, ids: list[str]) -> bool:
     id = call.get("id")
     function = call.get("function")
     name = function.get("name") if isinstance(function, dict) else None
-    if type(call.get("index")) is not int:
+    if type(call.get("index")) is not int or not 0 <= call["index"] <= MOST_CALLS:
         if id in ids:
             call["index"] = ids.index(id)
         else:

@@ -18,6 +18,9 @@ from providers.openai_errors import decode_error
 from providers.sse import Event
 from providers.types import Call, Card, Json, Model, Reply, Tally, Usage
 
+MOST_TOKENS = 10**12
+"""A larger count is none."""
+
 FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
 
@@ -142,7 +145,7 @@ def decode_usage(usage: Json) -> Usage:
 
 def _tokens(counts: Any, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else None
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
+    return int(value) if isinstance(value, int | float) and 0 < value < MOST_TOKENS else 0
 
 
 def rename(data: bytes, parsed: Json, name: str) -> bytes:

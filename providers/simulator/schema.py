@@ -84,17 +84,28 @@ def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
+MOST_VALUES = 5_000
+"""A schema that doubles itself again and again is not followed to its end."""
+MOST_REFERENCES = 32
+
+
 def fit(schema: Schema, random: random.Random) -> Any:
-    return _Inventor(schema, random).invent(schema, 0)
+    """A value for a schema; an empty object for one that only refers to itself."""
+    try:
+        return _Inventor(schema, random).invent(schema, 0)
+    except RecursionError:
+        return {}
 
 
 class _Inventor:
     def __init__(self, root: Schema, random: random.Random) -> None:
         self.root = root
         self.random = random
+        self.left = MOST_VALUES
 
     def invent(self, schema: Schema, depth: int) -> Any:
-        if isinstance(schema, bool) or not schema:
+        self.left -= 1
+        if isinstance(schema, bool) or not schema or self.left < 0:
             return self.random.choice(WORDS)
         if "$ref" in schema:
             return self.invent({**self.resolve(schema["$ref"]), **_without(schema, "$ref")}, depth)
@@ -209,7 +220,9 @@ class _Inventor:
     def merge(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         merged: Mapping[str, Any] = _without(schema, "allOf")
         for part in schema["allOf"]:
-            while isinstance(part, Mapping) and "$ref" in part:
+            for _ in range(MOST_REFERENCES):
+                if not isinstance(part, Mapping) or "$ref" not in part:
+                    break
                 part = {**self.resolve(part["$ref"]), **_without(part, "$ref")}
             if isinstance(part, Mapping):
                 merged = _joined(merged, self.merge(part) if "allOf" in part else part)
