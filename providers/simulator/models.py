@@ -61,6 +61,7 @@ _MODELS = (
     _mercury("mercury-2", 128_000, 50_000, 1009, "images", "reasoning", prices=(0.25, 0.025, 0.75)),
     _mercury("mercury-2.5", 260_000, 65_536, 1107, "images", "reasoning", prices=(0.20, 0.02, 0.75)),
     _mercury("mercury-3", 1_000_000, 131_072, 1050, "images", "reasoning", prices=(0.10, 0.01, 0.35)),
+    _mercury("mercury-edit-2", 32_000, 8_192, 900, "fim", prices=(0.25, 0.025, 0.75)),
     _gpt(
         "gpt-4.1-nano-2025-04-14", 1_047_576, 32_768, 0.35, 200, "images",
         alias="gpt-4.1-nano", shutdown="2026-10-23",
@@ -80,6 +81,9 @@ _MODELS = (
     _gpt("gpt-5.4-nano", 400_000, 128_000, 0.5, 130, "images", "reasoning", shutdown="2027-04-01"),
     _gpt("gpt-5.6-luna", 400_000, 128_000, 0.5, 140, "images", "reasoning"),
     _gpt("gpt-6-luna", 1_050_000, 128_000, 0.45, 160, "images", "reasoning", "paid_cache_writes"),
+    _gpt("gpt-3.5-turbo-instruct", 4_096, 4_096, 0.3, 120, "completions"),
+    _gpt("text-embedding-3-small", 8_191, 1, 0.1, 1000, "embeddings"),
+    _gpt("text-embedding-3-large", 8_191, 1, 0.15, 1000, "embeddings"),
     _claude("claude-3-5-haiku-20241022", 200_000, 8_192, 0.7, 61, "prefill",
             alias="claude-3-5-haiku-latest", min_cacheable=2048),
     _claude("claude-haiku-4-5-20251001", 200_000, 64_000, 0.55, 89, "prefill", "budget", "structured", "one_sampling",

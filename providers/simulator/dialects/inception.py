@@ -27,6 +27,8 @@ from providers.simulator.dialects import (
     misshapen,
     text_of,
 )
+from providers.simulator.dialects.inception_fim import fill
+from providers.simulator.dialects.inception_rules import too_long, unfit, unknown_model
 from providers.simulator.models import Model, served_by
 from providers.simulator.prompt_cache import prefixes
 from providers.simulator.schema import is_schema
@@ -77,7 +79,7 @@ class Inception:
 
     def __init__(self) -> None:
         self.models: Mapping[str, Model] = served_by(self.vendor)
-        self.endpoints: Mapping[str, Endpoint] = {"/chat/completions": self.chat}
+        self.endpoints: Mapping[str, Endpoint] = {"/chat/completions": self.chat, "/fim/completions": fill}
 
     def authenticate(self, headers: Mapping[str, str]) -> None:
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -85,8 +87,13 @@ class Inception:
             raise self.failure(401, None)
 
     def look_up(self, path: str, query: Mapping[str, str]) -> Any:
-        if path in ("/models", "/chat/completions/models"):
-            return {"data": [describe(model) for model in self.models.values()]}
+        if path in ("/models", "/chat/completions/models", "/fim/completions/models"):
+            served = [
+                model
+                for model in self.models.values()
+                if path == "/models" or model.can("fim") == path.startswith("/fim")
+            ]
+            return {"data": [describe(model) for model in served]}
         raise self.failure(404, None)
 
     def find(self, body: Json) -> Model:
@@ -94,8 +101,7 @@ class Inception:
         if not isinstance(name, str):
             raise unfit(("body", "model"), "Field required" if name is None else "Input should be a valid string", name)
         if name not in self.models:
-            message = f"model `{name}` not found"
-            raise Refusal(404, message, "invalid_request_error", param="model", code="model_not_found")
+            raise unknown_model(name)
         return self.models[name]
 
     def failure(self, status: int, code: str | None) -> Refusal:
@@ -116,15 +122,13 @@ class Inception:
         return []
 
     def chat(self, call: Call) -> Reply:
+        if call.model.can("fim"):
+            raise unknown_model(call.requested)
         check(call.body, call.model)
         prompt, cached = self.count_prompt(call)
         limit = call.body.get("max_completion_tokens") or call.body.get("max_tokens")
         if prompt + (limit or 1) > call.model.context:
-            message = (
-                f"You exceeded the maximum context length for this model of {call.model.context}. "
-                "Please reduce the length of the messages or completion."
-            )
-            raise Refusal(400, message, "invalid_request_error", param="messages", code="context_length_exceeded")
+            raise too_long(call.model.context)
         limit = limit or min(DEFAULT_MAX_TOKENS, call.model.max_output, call.model.context - prompt)
         answer = call.compose(wish_of(call.body, call.model, limit))
         if call.body["messages"][-1].get("content") == "[[empty]]":
@@ -149,7 +153,7 @@ class Inception:
 
 def describe(model: Model) -> Json:
     price, cached, output = (f"{dollars / 1e6:.12f}".rstrip("0") for dollars in model.prices)
-    features = ["tools", "json_mode", "structured_outputs"]
+    features = [] if model.can("fim") else ["tools", "json_mode", "structured_outputs"]
     return {
         "id": model.id,
         "name": "Inception: " + model.id.replace("-", " ").title(),
@@ -162,19 +166,10 @@ def describe(model: Model) -> Json:
         "pricing": {"prompt": price, "completion": output, "input_cache_reads": cached, "input_cache_writes": "0"},
         "supported_sampling_parameters": ["temperature", "stop"],
         "supported_features": [*features, "reasoning"] if model.can("reasoning") else features,
-        "supported_endpoints": ["/v1/chat/completions"],
+        "supported_endpoints": ["/v1/fim/completions" if model.can("fim") else "/v1/chat/completions"],
         "openrouter": {"slug": f"inception/{model.id}"},
         "datacenters": [{"country_code": "US"}],
     }
-
-
-def unfit(
-    place: tuple[str | int, ...], message: str, given: Any, status: int = 422, kind: str = "value_error"
-) -> Refusal:
-    """A validation error, whose message is a list of findings instead of a text."""
-    return Refusal(
-        status, [{"type": kind, "loc": list(place), "msg": message, "input": given}], "invalid_request_error"
-    )
 
 
 def count_message(message: Json) -> int:

@@ -1,4 +1,4 @@
-"""OpenAI's dialect: chat completions and models."""
+"""OpenAI's dialect: chat completions, models, and the endpoints that the files beside this one have."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import orjson
 from providers.simulator.bill import Usage
 from providers.simulator.compose import Answer, Finish, Part, Tool, Wish
 from providers.simulator.dialects import Call, Endpoint, Event, Headers, Refusal, Reply, data, envelope, text_of
+from providers.simulator.dialects.openai_completions import completions
+from providers.simulator.dialects.openai_embeddings import embeddings
 from providers.simulator.dialects.openai_rules import check, invalid
 from providers.simulator.models import Model, served_by
 from providers.simulator.prompt_cache import prefixes
@@ -30,6 +32,10 @@ HARD_EFFORT = ("high", "xhigh", "max")
 """Efforts that may think until no tokens are left for an answer."""
 IMAGE_TOKENS = 255
 CACHE_STEP = 128
+NOT_HERE = (
+    "This is not a chat model and thus not supported in the v1/chat/completions endpoint. "
+    "Did you mean to use v1/completions?"
+)
 PADDING = b"bQ7rZ1xWk9LmT4vS"
 RATE_HEADERS = {
     "x-ratelimit-limit-requests": "30000",
@@ -70,7 +76,11 @@ class OpenAI:
 
     def __init__(self) -> None:
         self.models: Mapping[str, Model] = served_by(self.vendor)
-        self.endpoints: Mapping[str, Endpoint] = {"/chat/completions": self.chat}
+        self.endpoints: Mapping[str, Endpoint] = {
+            "/chat/completions": self.chat,
+            "/completions": completions,
+            "/embeddings": embeddings,
+        }
 
     def authenticate(self, headers: Mapping[str, str]) -> None:
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -134,6 +144,8 @@ class OpenAI:
         return headers
 
     def chat(self, call: Call) -> Reply:
+        if call.model.can("completions") or call.model.can("embeddings"):
+            raise Refusal(404, NOT_HERE, "invalid_request_error", param="model")
         check(call.body, call.model)
         body = call.body
         prompt, cached, written = self.count_prompt(call)
