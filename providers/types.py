@@ -26,8 +26,6 @@ class Hints:
     tags: Mapping[str, str] = field(default_factory=dict)
     diffusing: str | None = None
     """What becomes of snapshots that replace each other: `raw` or `final`."""
-    diffusing: str | None = None
-    """What becomes of snapshots that replace each other: `raw` or `final`."""
 
 
 @dataclass(slots=True)
@@ -56,11 +54,6 @@ class Call:
     """Which application key asked; None where the gateway asks for none."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the caller's headers that their dialect passes on to a vendor that speaks it; names in lower case."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether its answer comes at once when all of it is there, as one that is not streamed."""
-        return not self.stream or ("diffusing" in self.needs and self.hints.diffusing != "raw")
 
     @property
     def max_output(self) -> int | None:
@@ -184,8 +177,6 @@ class Tally:
     """Characters of text, reasoning and tool arguments so far, for estimates."""
     malformed: int = 0
     """Events that could not be read and were skipped."""
-    prompt: str | None = None
-    """Name and version of the prompt that the request was written with."""
     prompt: str | None = None
     """Name and version of the prompt that the request was written with."""
     waited: float = 0.0

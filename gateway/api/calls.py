@@ -194,7 +194,6 @@ _HINTS: dict[bytes, tuple[str, Callable[[str, str], object]]] = {
     b"x-talaria-deadline-ms": ("deadline_ms", openai.milliseconds),
     b"x-talaria-tags": ("tags", openai.pairs),
     b"x-talaria-diffusing": ("diffusing", openai.snapshots),
-    b"x-talaria-diffusing": ("diffusing", openai.snapshots),
 }
 
 
@@ -243,10 +242,6 @@ def _headers(record: Record, answer: Reply | Stream, headers: list[tuple[bytes, 
     upstream_id = answer.headers.get("x-request-id") or answer.headers.get("request-id")
     if upstream_id:
         found.append((b"x-talaria-upstream-request-id", _printable(upstream_id)))
-    if answer.tally.prompt is not None:
-        found.append((b"x-talaria-prompt", answer.tally.prompt.encode()))
-    if isinstance(answer, Stream) and answer.replaces:
-        found.append((b"x-talaria-stream-mode", b"replace"))
     if answer.tally.prompt is not None:
         found.append((b"x-talaria-prompt", answer.tally.prompt.encode()))
     if isinstance(answer, Stream) and answer.replaces:
