@@ -19,6 +19,7 @@ from starlette.routing import Route
 from gateway import errors
 from gateway.api import health, metrics, models
 from gateway.api.calls import Calls
+from gateway.api.count_tokens import CountTokens
 from gateway.auth import Auth
 from gateway.config import Config
 from gateway.journal import Journal
@@ -28,17 +29,20 @@ from gateway.middleware import App, Door, Scope
 from gateway.record import Listener, Record, settle
 from gateway.snapshot import Snapshot, build
 from gateway.state import Blobs, Leases, LocalBlobs, LocalLeases
-from gateway.wire import Wire, completions, embeddings, fim, openai
+from gateway.wire import Wire, anthropic, completions, embeddings, fim, openai
 from providers.errors import InvalidRequest, TalariaError
 from routing.health import Health, LocalHealth
 from routing.router import Router
 
 log = logging.getLogger("talaria")
 
-WIRES: dict[str, Wire] = {"/v1/chat/completions": openai,
+WIRES: dict[str, Wire] = {
+    "/v1/chat/completions": openai,
     "/v1/completions": completions,
     "/v1/embeddings": embeddings,
-    "/v1/fim/completions": fim}
+    "/v1/fim/completions": fim,
+    "/v1/messages": anthropic,
+}
 """Where each dialect and operation is spoken."""
 
 KEYS_LOOK_SECONDS = 0.5
@@ -162,6 +166,7 @@ def create_app(gateway: Gateway) -> Door:
     if server.admin.listen is None:
         api.include_router(metrics.router(gateway))
     hot: dict[str, App] = {path: Calls(gateway, wire) for path, wire in WIRES.items()}
+    hot["/v1/messages/count_tokens"] = CountTokens(gateway)
     for path, app in hot.items():
         # The door is quicker; the route is there for all that is not a POST.
         api.router.routes.append(Route(path, app, methods=["POST"]))
@@ -184,7 +189,7 @@ def _api(title: str, lifespan: Callable[[FastAPI], contextlib.AbstractAsyncConte
     return api
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         status = error.status_code
         words = {404: "Unknown request URL.", 405: "This method is not allowed here."}
@@ -193,4 +198,6 @@ async def _refused(_: Request, error: Exception) -> Response:
     elif isinstance(error, RequestValidationError):
         error = InvalidRequest("The request is not valid.")
     headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
-    return Response(errors.body(error), errors.face(error).status, headers, media_type="application/json")
+    wire = anthropic if anthropic.is_spoken(request.scope) else openai
+    body = wire.refusal(error, request.scope["exchange"].id)
+    return Response(body, errors.face(error).status, headers, media_type="application/json")

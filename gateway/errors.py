@@ -87,6 +87,9 @@ def face(error: BaseException) -> Face:
     return found
 
 
+INTERNAL = "Something went wrong inside the gateway."
+"""All that is said of what is not one of our errors."""
+
 _PLAIN = (CredentialsRejected, QuotaExhausted, RateLimited)
 """Their code is always OpenAI's: a vendor's own would send callers after the wrong thing (whose key is invalid?)."""
 
@@ -98,7 +101,7 @@ def body(error: BaseException) -> bytes:
         message, param = error.message, error.param
         code = found.code if isinstance(error, _PLAIN) else error.code or found.code
     else:
-        message, param, code = "Something went wrong inside the gateway.", None, found.code
+        message, param, code = INTERNAL, None, found.code
     return orjson.dumps({"error": {"message": message, "type": found.type, "param": param, "code": code}})
 
 

@@ -95,7 +95,7 @@ def _completion(reply: Json, model: Model, reading: Reading) -> tuple[bytes, Tal
         fence = Fence()
         content = fence.feed(content) + fence.flush()
     stop = reply.get("stop_reason")
-    _settle(tally, stop, bool(calls))
+    settle(tally, stop, bool(calls))
     refusal = _refusal(stop, reply.get("stop_details"))
     message: Json = {
         "role": "assistant",
@@ -129,7 +129,7 @@ def _completion(reply: Json, model: Model, reading: Reading) -> tuple[bytes, Tal
     return orjson.dumps(answer), tally
 
 
-def _settle(tally: Tally, stop: Any, called: bool) -> None:
+def settle(tally: Tally, stop: Any, called: bool) -> None:
     """OpenAI's finish reason for Anthropic's; a word without a counterpart ends the answer and is kept."""
     finish = FINISH.get(stop) if isinstance(stop, str) else None
     if finish is None:
@@ -414,13 +414,13 @@ class Decoder:
             self._stop = delta["stop_reason"]
             self._sequence = delta.get("stop_sequence")
             self._refused = _refusal(self._stop, delta.get("stop_details"))
-            _settle(self.tally, self._stop, self._tools > 0)
+            settle(self.tally, self._stop, self._tools > 0)
 
     def _finish(self, out: Batch) -> None:
         self.done = True
         self._open(out)
         if self._stop is None:
-            _settle(self.tally, None, False)
+            settle(self.tally, None, False)
         for block in self._blocks.values():
             # A tool's block that was cut off stays as it is, so that the caller sees that it is not whole.
             if block.kind not in ("tool", "json"):

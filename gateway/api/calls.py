@@ -77,7 +77,7 @@ class Calls:
         asked = self._wire.decode(raw)
         hints = _hints(asked.hints, headers)
         call = snapshot.call(exchange.id, exchange.started, self._wire.OPERATION, raw, asked, hints, key_id)
-        call.headers = _passed_on(sent, self._wire.HEADERS)
+        call.headers = passed_on(sent, self._wire.HEADERS)
         record.call = call
         record.use_case = snapshot.use_case(call.hints)
         route = snapshot.table.route(call)
@@ -160,7 +160,7 @@ _SSE = [
 ]
 
 
-def _passed_on(headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -> dict[str, str]:
+def passed_on(headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -> dict[str, str]:
     """The headers of these names; one that comes several times is a list."""
     found: dict[str, str] = {}
     if names:
