@@ -39,6 +39,8 @@ class Snapshot:
     budgets: Mapping[str, Budget]
     tasks: frozenset[str]
     use_cases: frozenset[str]
+    secrets: tuple[bytes, ...]
+    """Every vendor key in use that is long enough to be one."""
     tenants: Tenants
 
     def call(
@@ -77,6 +79,12 @@ class Snapshot:
     def use_case(self, hints: Hints) -> str:
         """As metrics count it: one of the configured names, or `other`."""
         return hints.use_case if hints.use_case in self.use_cases else OTHER
+
+    def conceal(self, told: bytes) -> bytes:
+        """The same without vendor keys: a vendor may quote them where it says what went wrong."""
+        for secret in self.secrets:
+            told = told.replace(secret, b"***")
+        return told
 
     async def aclose(self) -> None:
         for transport in self.transports:
@@ -135,6 +143,9 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
         budgets={name: _budget(each) for name, each in config.latency_classes.items()},
         tasks=frozenset(config.tasks.names),
         use_cases=frozenset(config.use_cases),
+        secrets=tuple(
+            key.encode() for provider in config.providers.values() for key in provider.secrets if len(key) >= 8
+        ),
         tenants=Tenants(),
     )
 

@@ -38,29 +38,29 @@ class Calls:
         exchange: Exchange = scope["exchange"]
         record = Record(exchange.id, exchange.started)
         caller = Caller(receive, send)
-        try:
-            with self._gateway.tenancy() as snapshot:
+        with self._gateway.tenancy() as snapshot:
+            try:
                 await self._serve(snapshot, scope["headers"], caller, exchange, record)
-        except TalariaError as error:
-            record.error = error
-        except CallerLeft:
-            record.cancelled = True
-        except asyncio.CancelledError:
-            if caller.gone:
+            except TalariaError as error:
+                record.error = error
+            except CallerLeft:
                 record.cancelled = True
-            else:
-                record.error = Overloaded("The gateway is shutting down.")
-        except Exception as error:
-            record.error = error
-            report(error, exchange)
-        caller.forget()
-        try:
-            if record.error is not None:
-                await self._refuse(record.error, exchange, caller, record)
-        except CallerLeft:
-            record.cancelled = True
-        finally:
-            self._gateway.settle(record)
+            except asyncio.CancelledError:
+                if caller.gone:
+                    record.cancelled = True
+                else:
+                    record.error = Overloaded("The gateway is shutting down.")
+            except Exception as error:
+                record.error = error
+                report(error, exchange)
+            caller.forget()
+            try:
+                if record.error is not None:
+                    await self._refuse(record.error, snapshot, exchange, caller, record)
+            except CallerLeft:
+                record.cancelled = True
+            finally:
+                self._gateway.settle(record)
 
     async def _serve(
         self,
@@ -126,12 +126,14 @@ class Calls:
             raise DeadlineExceeded("The deadline passed before the answer was complete.", code="timeout") from None
         await caller.write(self._wire.DONE)
 
-    async def _refuse(self, error: BaseException, exchange: Exchange, caller: Caller, record: Record) -> None:
+    async def _refuse(
+        self, error: BaseException, snapshot: Snapshot, exchange: Exchange, caller: Caller, record: Record
+    ) -> None:
         """Tells what went wrong: as the answer, or after the commit point as the last event of the stream."""
         if caller.told:
-            await caller.write(self._wire.failure(error, exchange.id))
+            await caller.write(snapshot.conceal(self._wire.failure(error, exchange.id)))
             return
-        body = self._wire.refusal(error, exchange.id)
+        body = snapshot.conceal(self._wire.refusal(error, exchange.id))
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await caller.start(errors.face(error).status, [*head, *exchange.label, *errors.headers(error), *_way(record)])
         await caller.write(body)
