@@ -14,6 +14,8 @@ models:
   gpt-4.1-nano:  {{provider: openai, upstream: gpt-4.1-nano, fallback: small}}
   claude-haiku:  {{provider: anthropic, upstream: claude-haiku-4-5-20251001, fallback: small}}
   claude-sonnet: {{provider: anthropic, upstream: claude-sonnet-4-5-20250929}}
+  text-embedding-3-small: {{provider: openai}}
+  mercury-edit-2: {{provider: inception}}
 use_cases: [demo, chat, autocomplete]
 fallbacks:
   small: [mercury, gpt-4.1-nano, claude-haiku]

@@ -11,12 +11,18 @@ import orjson
 
 from gateway.config import Config
 from gateway.snapshot import Snapshot, build
-from gateway.wire import openai as wire
+from gateway.wire import Wire, completions, embeddings, fim, openai
 from providers.errors import TalariaError
 from providers.types import Call, Tally
 from routing.target import Target
 
-QUESTION = b'{"model":"doctor","max_completion_tokens":512,"messages":[{"role":"user","content":"Say hello."}]}'
+QUESTIONS: tuple[tuple[Wire, bytes], ...] = (
+    (openai, b'{"model":"doctor","max_completion_tokens":512,"messages":[{"role":"user","content":"Say hello."}]}'),
+    (completions, b'{"model":"doctor","max_tokens":64,"prompt":"Once upon a time"}'),
+    (fim, b'{"model":"doctor","max_tokens":64,"prompt":"def add(a, b):\\n    return ","suffix":"\\n"}'),
+    (embeddings, b'{"model":"doctor","input":"hello"}'),
+)
+"""What is asked of a model: the first that it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,24 @@ async def examine(config: Config) -> list[Finding]:
 
 
 async def _visit(snapshot: Snapshot, target: Target) -> Finding:
+    wire, question = next(((wire, raw) for wire, raw in QUESTIONS if wire.OPERATION in target.endpoints), (None, b""))
+    if wire is None:
+        return Finding(target.name, False, "serves nothing that its vendor has; see `serves`")
+    endpoint = target.endpoints[wire.OPERATION]
     started = time.monotonic()
     try:
-        reply = await target.endpoints["chat"].complete(
-            _call(snapshot, stream=False), target.model, _timeouts(snapshot)
+        reply = await endpoint.complete(
+            _call(snapshot, wire, question, stream=False), target.model, _timeouts(snapshot)
         )
-        wrong = [f"whole answer: {each}" for each in _wrong_reply(orjson.loads(reply.body), reply.tally)]
         whole = time.monotonic() - started
+        if wire is embeddings:
+            wrong = list(_wrong_vectors(orjson.loads(reply.body), reply.tally))
+            return Finding(target.name, not wrong, "; ".join(wrong) or f"a vector in {whole:.2f} s")
+        wrong = [f"whole answer: {each}" for each in _wrong_reply(orjson.loads(reply.body), reply.tally)]
         started = time.monotonic()
-        stream = await target.endpoints["chat"].stream(_call(snapshot, stream=True), target.model, _timeouts(snapshot))
+        stream = await endpoint.stream(
+            _call(snapshot, wire, question, stream=True), target.model, _timeouts(snapshot)
+        )
         try:
             await stream.begin()
             first = time.monotonic() - started
@@ -61,10 +76,10 @@ async def _visit(snapshot: Snapshot, target: Target) -> Finding:
     return Finding(target.name, True, f"whole answer in {whole:.2f} s, first token of a stream in {first:.2f} s")
 
 
-def _call(snapshot: Snapshot, *, stream: bool) -> Call:
-    asked = wire.decode(QUESTION)
+def _call(snapshot: Snapshot, wire: Wire, question: bytes, *, stream: bool) -> Call:
+    asked = wire.decode(question)
     now = time.monotonic()
-    call = snapshot.call("doctor", now, wire.OPERATION, QUESTION, asked, asked.hints, None)
+    call = snapshot.call("doctor", now, wire.OPERATION, question, asked, asked.hints, None)
     call.stream = call.include_usage = stream
     call.deadline = now + 60
     return call
@@ -75,12 +90,26 @@ def _timeouts(snapshot: Snapshot) -> Any:
 
 
 def _wrong_reply(body: Any, tally: Tally) -> Iterator[str]:
-    if body.get("object") != "chat.completion":
-        yield f"object is {body.get('object')!r}"
-    choices = body.get("choices")
-    if not choices or not isinstance(choices[0].get("message", {}).get("content"), str):
+    choice = (body.get("choices") or [{}])[0]
+    match body.get("object"):
+        case "chat.completion":
+            text = choice.get("message", {}).get("content")
+        case "text_completion":
+            text = choice.get("text")
+        case other:
+            yield f"object is {other!r}"
+            return
+    if not isinstance(text, str):
         yield "no text in the first choice"
     yield from _wrong_tally(tally)
+
+
+def _wrong_vectors(body: Any, tally: Tally) -> Iterator[str]:
+    data = body.get("data")
+    if not data or not isinstance(data[0].get("embedding"), list):
+        yield "no vector"
+    if tally.usage is None or not tally.usage.prompt:
+        yield "no usage"
 
 
 def _wrong_tally(tally: Tally) -> Iterator[str]:

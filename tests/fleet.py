@@ -42,11 +42,15 @@ models:
   gpt-4.1-nano:  {{provider: openai, upstream: gpt-4.1-nano}}
   claude-haiku:  {{provider: anthropic, upstream: claude-haiku-4-5-20251001}}
   claude-sonnet: {{provider: anthropic, upstream: claude-sonnet-4-5-20250929, fallback: small}}
+  text-embedding-3-small: {{provider: openai}}
+  mercury-edit-2: {{provider: inception, fallback: fillers}}
+  instruct:      {{provider: openai, upstream: gpt-3.5-turbo-instruct}}
 use_cases: [tests]
 latency_classes:
   realtime: {{deadline_ms: 3000, first_token_ms: 300, idle_ms: 500}}
 fallbacks:
   small: [mercury, gpt-4.1-nano, claude-haiku]
+  fillers: [instruct]
 routes:
   - {{name: auto, candidates: [mercury, gpt-4.1-nano, claude-haiku], fallback: small}}
   - {{name: auto-cheap, candidates: [claude-haiku, gpt-4.1-nano], choose: {{by: cheapest}}}}

@@ -20,6 +20,7 @@ from tests.fleet import THREE_VENDORS, Serving, Simulator
 
 MESSAGES = [{"role": "user", "content": "say exactly: hello"}]
 CHAT = "/v1/chat/completions"
+OTHERS = ("text-embedding-3-small", "mercury-edit-2", "instruct")
 
 
 def ask(gateway: Serving, body: Any = None, **changes: Any) -> httpx.Response:
@@ -141,7 +142,7 @@ def test_usage_goes_to_the_caller_only_when_asked(gateway: Serving, simulator: S
 def test_models_and_routes_are_listed(gateway: Serving) -> None:
     listed = httpx.get(f"{gateway.url}/v1/models").json()
     ids = [model["id"] for model in listed["data"]]
-    assert ids == ["mercury", "gpt-4.1-nano", "claude-haiku", "claude-sonnet", "auto", "auto-cheap"]
+    assert ids == ["mercury", "gpt-4.1-nano", "claude-haiku", "claude-sonnet", *OTHERS, "auto", "auto-cheap"]
     assert all(set(model) == {"id", "object", "created", "owned_by"} for model in listed["data"])
     assert httpx.get(f"{gateway.url}/v1/models/auto").json()["id"] == "auto"
     missing = httpx.get(f"{gateway.url}/v1/models/nobody")
