@@ -92,8 +92,11 @@ class Router:
                     return error
                 failures.append(error)
                 steps = retry.steps(error)
-                spent = len(journey.attempts) >= retry.MAX_ATTEMPTS
-                if spent or not steps.again or tries > budget.retries:
+                made = len(journey.attempts)
+                spent = made >= retry.MAX_ATTEMPTS
+                # Another try here must leave one for each target that is still to come.
+                room = retry.MAX_ATTEMPTS - made > len(targets) - 1 - position
+                if not room or not steps.again or tries > budget.retries:
                     break
                 pause = retry.pause(error, tries)
                 if pause > retry.PATIENCE_SECONDS or time.monotonic() + pause >= call.deadline:
