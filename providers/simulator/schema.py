@@ -94,10 +94,11 @@ class _Inventor:
         self.random = random
 
     def invent(self, schema: Schema, depth: int) -> Any:
-        if isinstance(schema, bool) or not schema:
+        # What requires itself can never be satisfied.
+        if isinstance(schema, bool) or not schema or depth > 2 * DEEPEST:
             return self.random.choice(WORDS)
         if "$ref" in schema:
-            return self.invent({**self.resolve(schema["$ref"]), **_without(schema, "$ref")}, depth)
+            return self.invent(self.follow(schema), depth)
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -209,11 +210,19 @@ class _Inventor:
     def merge(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         merged: Mapping[str, Any] = _without(schema, "allOf")
         for part in schema["allOf"]:
-            while isinstance(part, Mapping) and "$ref" in part:
-                part = {**self.resolve(part["$ref"]), **_without(part, "$ref")}
             if isinstance(part, Mapping):
+                part = self.follow(part)
                 merged = _joined(merged, self.merge(part) if "allOf" in part else part)
         return merged
+
+    def follow(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The schema with what its references lead to; one that leads back to itself is left out."""
+        seen: set[str] = set()
+        while "$ref" in schema:
+            reference = schema["$ref"]
+            schema = {**({} if reference in seen else self.resolve(reference)), **_without(schema, "$ref")}
+            seen.add(reference)
+        return schema
 
     def resolve(self, reference: str) -> Mapping[str, Any]:
         node: Any = self.root
