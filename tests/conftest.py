@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("TALARIA_RECORDED"),
         help="folder with recorded vendor traffic (also: TALARIA_RECORDED); tests that read it are skipped without",
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    told = [
+        text
+        for report in terminalreporter.getreports("passed")
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if told:
+        terminalreporter.section("figures")
+        for text in told:
+            terminalreporter.write_line(str(text))
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Takes a sentence with something measured, for the summary of the run."""
+    return lambda text: record_property("figure", text)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ What the last text from the user may ask for:
 - With tools on offer and a free choice, a message from the user is answered with a call unless it says `no tools`.
   The tools named in it are called; `parallel` or `two tools` makes at least two calls;
   `with arguments {...}` sets the arguments. After results the answer quotes them.
-- A JSON format is answered with JSON that fits its schema (`say exactly:` wins if its text is JSON).
+- A JSON format is answered with JSON that fits its schema (`say exactly:` wins if its text is JSON). So is
+  a system text that asks Claude for a "JSON object".
 - Anthropic: `[[redacted]]` hides half of the thoughts, `[[silence]]` ends the turn without content, `[[pause]]`,
   `[[window]]` and `[[unknown-stop]]` change the stop reason. Inception: `[[empty]]` gives no content and no finish.
 

@@ -86,7 +86,6 @@ def _is_list_of_text(value: Any) -> bool:
 
 MOST_VALUES = 5_000
 """A schema that doubles itself again and again is not followed to its end."""
-MOST_REFERENCES = 32
 
 
 def fit(schema: Schema, random: random.Random) -> Any:
@@ -105,10 +104,11 @@ class _Inventor:
 
     def invent(self, schema: Schema, depth: int) -> Any:
         self.left -= 1
-        if isinstance(schema, bool) or not schema or self.left < 0:
+        # What requires itself can never be satisfied.
+        if isinstance(schema, bool) or not schema or depth > 2 * DEEPEST or self.left < 0:
             return self.random.choice(WORDS)
         if "$ref" in schema:
-            return self.invent({**self.resolve(schema["$ref"]), **_without(schema, "$ref")}, depth)
+            return self.invent(self.follow(schema), depth)
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -220,13 +220,19 @@ class _Inventor:
     def merge(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         merged: Mapping[str, Any] = _without(schema, "allOf")
         for part in schema["allOf"]:
-            for _ in range(MOST_REFERENCES):
-                if not isinstance(part, Mapping) or "$ref" not in part:
-                    break
-                part = {**self.resolve(part["$ref"]), **_without(part, "$ref")}
             if isinstance(part, Mapping):
+                part = self.follow(part)
                 merged = _joined(merged, self.merge(part) if "allOf" in part else part)
         return merged
+
+    def follow(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The schema with what its references lead to; one that leads back to itself is left out."""
+        seen: set[str] = set()
+        while "$ref" in schema:
+            reference = schema["$ref"]
+            schema = {**({} if reference in seen else self.resolve(reference)), **_without(schema, "$ref")}
+            seen.add(reference)
+        return schema
 
     def resolve(self, reference: str) -> Mapping[str, Any]:
         node: Any = self.root

@@ -20,7 +20,7 @@ TIMES = 100
 TOGETHER = 6
 SEED = 11
 MODELS = ("mercury", "gpt-4.1-nano", "claude-haiku")
-SLOWEST_SECONDS = 3.0
+SLOWEST_SECONDS = 10.0
 """Every one must be closed by then, on whatever machine; on an idle one it takes milliseconds."""
 
 
@@ -114,7 +114,7 @@ def arrived(simulator: fleet.Simulator) -> dict[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["early", "amid", "whole"])
-def test_upstream_calls_end_with_their_callers(paced, serving, kind):
+def test_upstream_calls_end_with_their_callers(paced, serving, figure, kind):
     """Before the first byte of a stream, in the middle of it, and before an answer that comes whole."""
     paced.reset()
     counters = {
@@ -126,8 +126,8 @@ def test_upstream_calls_end_with_their_callers(paced, serving, kind):
     }
     before = {word: metric(serving, name, **labels) for word, (name, labels) in counters.items()}
     departures = asyncio.run(crowd(kind, int(serving.url.rpartition(":")[2])))
-    fleet.wait_for(lambda: all(row["closed_at"] for row in arrived(paced).values()))
-    fleet.wait_for(lambda: metric(serving, "talaria_requests_in_flight") == 0)
+    fleet.wait_for(lambda: all(row["closed_at"] for row in arrived(paced).values()), 30)
+    fleet.wait_for(lambda: metric(serving, "talaria_requests_in_flight") == 0, 30)
     rows = arrived(paced)
     told = {word: metric(serving, name, **labels) - before[word] for word, (name, labels) in counters.items()}
     delays = []
@@ -140,7 +140,7 @@ def test_upstream_calls_end_with_their_callers(paced, serving, kind):
     delays.sort()
     bill = paced.bill()
     billed = sum(row["output_tokens"] for row in bill)
-    print(
+    figure(
         f"{kind}: {len(delays)} of {TIMES} callers left while a vendor was at work; upstream closed after "
         f"p50 {1000 * delays[len(delays) // 2]:.1f} ms, p99 {1000 * delays[int(len(delays) * 0.99)]:.1f} ms, "
         f"at most {1000 * delays[-1]:.1f} ms; {billed} output tokens billed, {told['output']:.0f} told"

@@ -181,7 +181,7 @@ def judge(answer: httpx.Response) -> str | None:
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_no_body_is_too_strange(http, simulator, path):
+def test_no_body_is_too_strange(http, simulator, figure, path):
     wrong: list[str] = []
     seen: dict[int, int] = {}
     for body in bodies():
@@ -189,7 +189,7 @@ def test_no_body_is_too_strange(http, simulator, path):
         seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
         if fault := judge(answer):
             wrong.append(f"{fault}\n    for {body[-500:]!r}{'...' if len(body) > 300 else ''}")
-    print(f"{path}: {sum(seen.values())} hostile bodies, statuses {dict(sorted(seen.items()))}")
+    figure(f"{path}: {sum(seen.values())} hostile bodies, statuses {dict(sorted(seen.items()))}")
     assert not wrong, f"{len(wrong)} answers\n" + "\n".join(wrong[:20])
     assert seen[400] >= MANY / 2
     assert http.get("/health/ready").status_code == 200

@@ -72,6 +72,19 @@ def test_the_corners_of_json_schema_are_known(schema, check):
     assert all(check(fit(schema, random.Random(seed))) for seed in range(50))
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+        {"type": "object", "required": ["x"], "properties": {"x": {"$ref": "#"}}},
+    ],
+)
+def test_a_schema_that_goes_in_circles_comes_to_an_end(schema):
+    fit(schema, random.Random(1))
+
+
 @unhurried
 @given(st.text())
 def test_tokens_join_to_the_text_they_came_from(text):

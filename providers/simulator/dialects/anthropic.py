@@ -43,6 +43,7 @@ MARKED_ENDS = {"[[pause]]": "pause_turn", "[[window]]": "model_context_window_ex
 EFFORT = {"low": 40, "medium": 100, "high": 250, "xhigh": 400, "max": 600}
 TOOL_PROMPT = {"auto": 346, "none": 346, "any": 313, "tool": 313}
 IMAGE_TOKENS = 1_100
+ANY_OBJECT = {"type": "object", "additionalProperties": {"type": "string"}}
 ERRORS: dict[int, tuple[str, str]] = {
     400: ("invalid_request_error", "Invalid request"),
     401: ("authentication_error", "invalid x-api-key"),
@@ -268,7 +269,7 @@ def wish_of(call: Call, limit: int) -> Wish:
         tool_choice="=" + choice["name"] if choice["type"] == "tool" else choice["type"],
         parallel=not choice.get("disable_parallel_tool_use"),
         tool_results=results,
-        json_schema=wanted["schema"] if wanted else None,
+        json_schema=wanted["schema"] if wanted else ANY_OBJECT if asks_for_json(body.get("system")) else None,
         max_tokens=limit,
         stop=body.get("stop_sequences") or (),
         reasoning=reasoning_of(body, model),
@@ -276,6 +277,11 @@ def wish_of(call: Call, limit: int) -> Wish:
         prefilled=last["role"] == "assistant",
         preamble=True,
     )
+
+
+def asks_for_json(system: Any) -> bool:
+    """Whether the instructions ask for an answer in JSON: there is no parameter that does without a schema."""
+    return "json object" in text_of(system or "").lower()
 
 
 def text_of(content: Any) -> str:

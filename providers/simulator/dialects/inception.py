@@ -431,7 +431,7 @@ class Rendering:
         return body | {"warning": self.warning} if self.warning else body
 
     def choices(self) -> Iterator[tuple[Json, int]]:
-        if not self.answer.parts:
+        if not self.answer.parts and self.answer.finish != "length":
             yield self.choice({"role": "assistant", "content": ""}), 0
             yield self.choice({"content": ""}), 0
             return
