@@ -58,9 +58,7 @@ async def _visit(snapshot: Snapshot, target: Target) -> Finding:
             return Finding(target.name, not wrong, "; ".join(wrong) or f"a vector in {whole:.2f} s")
         wrong = [f"whole answer: {each}" for each in _wrong_reply(orjson.loads(reply.body), reply.tally)]
         started = time.monotonic()
-        stream = await endpoint.stream(
-            _call(snapshot, wire, question, stream=True), target.model, _timeouts(snapshot)
-        )
+        stream = await endpoint.stream(_call(snapshot, wire, question, stream=True), target.model, _timeouts(snapshot))
         try:
             await stream.begin()
             first = time.monotonic() - started

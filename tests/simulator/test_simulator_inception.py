@@ -125,7 +125,10 @@ def test_a_stream_may_end_without_content_or_finish(simulator):
 def test_models_are_listed_without_object_keys(simulator, mercury):
     raw = simulator.http.get("/inception/v1/models").json()
     assert list(raw) == ["data"]
-    assert raw == simulator.http.get("/inception/v1/chat/completions/models").json()
+    chatting = simulator.http.get("/inception/v1/chat/completions/models").json()["data"]
+    filling = simulator.http.get("/inception/v1/fim/completions/models").json()["data"]
+    assert {model["id"] for model in filling} == {"mercury-edit-2"}
+    assert {model["id"] for model in raw["data"]} == {model["id"] for model in [*chatting, *filling]}
     listed = {model.id: model for model in mercury.models.list().data}
     assert listed["mercury-3"].context_length == 1_000_000
     assert listed["mercury-2"].pricing.prompt == "0.00000025"
