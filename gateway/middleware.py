@@ -11,6 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from gateway import errors
@@ -85,7 +86,7 @@ class Door:
                 host = value
         if size > MAX_HEADER_BYTES:
             raise InvalidRequest("The headers of your request are too large.", code="headers_too_large", status=431)
-        if self._home_only and not is_loopback(_name(host.decode("latin-1"))):
+        if self._home_only and not _is_home(host):
             raise InvalidRequest(
                 "Without keys only requests to a loopback name, such as localhost, are served.",
                 code="forbidden_host",
@@ -116,10 +117,11 @@ def _labelled(send: Send, exchange: Exchange) -> Send:
     return labelled
 
 
-def _name(host: str) -> str:
-    """The host without its port: `[::1]:80` -> `::1`. Empty for what is no host at all."""
-    found = _HOST.fullmatch(host)
-    return (found[1] or found[2]) if found else ""
+@lru_cache(maxsize=64)
+def _is_home(host: bytes) -> bool:
+    """Whether a host header, with or without a port, bears a loopback name."""
+    found = _HOST.fullmatch(host.decode("latin-1"))
+    return found is not None and is_loopback(found[1] or found[2])
 
 
 def report(error: Exception, exchange: Exchange) -> None:

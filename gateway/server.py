@@ -114,6 +114,8 @@ def _settings(site: Site, drain_seconds: float) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whose address it is that calls, nobody here asks; headers that claim another are left alone.
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
