@@ -1,4 +1,4 @@
-"""Speaks to Anthropic's API with whatever `anthropic` is installed, and prints what it got: URL as the argument."""
+"""Speaks to Anthropic's API with whatever `anthropic` is installed, and prints what it got: URL, and a key that it takes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def ask(text: str, **more: Any) -> dict[str, Any]:
     return {"model": MODEL, "max_tokens": 300, "messages": [{"role": "user", "content": text}], **more}
 
 
-def main(url: str) -> dict[str, Any]:
-    client = anthropic.Anthropic(base_url=url, api_key="key", max_retries=0)
+def main(url: str, good: str = "key") -> dict[str, Any]:
+    client = anthropic.Anthropic(base_url=url, api_key=good, max_retries=0)
     told: dict[str, Any] = {"sdk": anthropic.__version__}
 
     answer = client.messages.create(**ask("say exactly: good day"))
@@ -52,7 +52,7 @@ def main(url: str) -> dict[str, Any]:
     told["models"] = any(model.id == MODEL for model in client.models.list())
 
     told["errors"] = []
-    for wrong, key in (({"max_tokens": 0}, "key"), ({"model": "claude-nought"}, "key"), ({}, "bad")):
+    for wrong, key in (({"max_tokens": 0}, good), ({"model": "claude-nought"}, good), ({}, "bad")):
         try:
             client.with_options(api_key=key).messages.create(**ask("x") | wrong)
         except anthropic.APIStatusError as error:
@@ -61,4 +61,4 @@ def main(url: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps(main(*sys.argv[1:])))
