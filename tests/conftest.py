@@ -41,6 +41,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Takes a sentence with something measured, for the summary of the run."""
     return lambda text: record_property("figure", text)
+    parser.addoption(
+        "--inception-openapi",
+        default=os.environ.get("TALARIA_INCEPTION_OPENAPI"),
+        help="Inception's OpenAPI document (also: TALARIA_INCEPTION_OPENAPI); tests that read it are skipped without",
+    )
 
 
 @pytest.fixture(scope="session")
