@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING
 
+import providers
 from gateway.document import Path
 from gateway.wording import unknown
 from providers.types import Card
@@ -28,6 +29,13 @@ def errors(config: Config) -> Iterator[Found]:
     for name, entry in config.models.items():
         yield from known("provider", entry.provider, config.providers, "models", name, "provider")
         yield from known("fallback chain", entry.fallback, config.fallbacks, "models", name, "fallback")
+        if entry.prompt is not None and entry.prompt.template is not None and entry.provider in config.providers:
+            kind = config.providers[entry.provider].kind
+            if "completions" not in getattr(providers.load(kind), "forms", ()):
+                yield (
+                    ("models", name, "prompt", "template"),
+                    f"is for models that serve completions, which kind {kind} does not have",
+                )
     for name, chain in config.fallbacks.items():
         for index, link in enumerate(chain):
             yield from known("model", link, config.models, "fallbacks", name, index)
@@ -75,6 +83,8 @@ def notes(config: Config, cards: Mapping[str, Card], today: date) -> Iterator[Fo
                 ("models", name, "prices"),
                 "has no price for input or output, here or in the catalog; its calls count as unpriced",
             )
+        if entry.prompt is not None and entry.prompt.template is None and "chat" not in card.serves:
+            yield ("models", name, "prompt"), "has no effect: the model serves no chat, and it has no template"
         if entry.fim_template is not None and ("completions" not in card.serves or "fim" in card.serves):
             yield (
                 ("models", name, "fim_template"),

@@ -44,6 +44,7 @@ from pydantic_core import ErrorDetails
 import providers
 from gateway import checks, document
 from gateway.document import Document, Problem
+from gateway.prompts import Prompt, served
 from gateway.wording import place, plain, unknown, wrong
 from providers import catalog
 from providers.types import Card, Model
@@ -415,6 +416,7 @@ class ModelEntry(_Part):
         description="How fill-in-the-middle is written as one prompt for its completions: {prefix} and {suffix} stand "
         "for what is around the gap.",
     )
+    prompt: Prompt | None = Field(default=None, description="What is put around its conversations.")
     fallback: Name | None = Field(
         default=None, description="Which of `fallbacks` serves when it is called by name and fails."
     )
@@ -583,6 +585,8 @@ def model_card(config: Config, name: str) -> Card:
     entry = config.models[name]
     card = catalog.lookup(config.providers[entry.provider].kind, entry.upstream)
     given = {key: price for key in PriceList.model_fields if (price := getattr(entry.prices, key)) is not None}
+    if entry.prompt is not None:
+        card = served(card, entry.prompt)
     return replace(
         card,
         prices=replace(card.prices, **given),

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from gateway.config import Config
+from gateway.prompts import Prompt
 from gateway.snapshot import build
 from gateway.wire import openai as wire
 from routing.health import LocalHealth
@@ -33,6 +34,31 @@ def explain(config: Config, raw: bytes) -> dict[str, Any]:
             {"model": target.name, "provider": target.model.provider, "upstream": target.model.upstream}
             for target in plan.targets
         ],
+        "prompts": [
+            {"model": target.name, **_prompt(entry, call.body)}
+            for target in plan.targets
+            if (entry := config.models[target.name].prompt) is not None
+        ],
         "passed_over": [{"model": name, "reason": reason} for name, reason in plan.passed_over],
         "off": [{"model": name, "reason": reason} for name, reason in snapshot.table.off.items()],
     }
+
+
+def _prompt(entry: Prompt, body: dict[str, Any]) -> dict[str, Any]:
+    """What a prompt does to a request, without what is said in either."""
+    prompt = entry.build()
+    sent, clamped = prompt.apply(body)
+    parameters = {name: value for name, value in sent.items() if name != "messages" and value != body.get(name)}
+    return {
+        "prompt": prompt.label,
+        "rules": list(prompt.rules),
+        "messages": [f"{each['role']}: {_length(each.get('content'))} characters" for each in sent["messages"]],
+        "parameters": parameters,
+        "clamped": clamped,
+    }
+
+
+def _length(content: Any) -> int:
+    if isinstance(content, list):
+        return sum(len(part.get("text", "")) for part in content)
+    return len(content or "")

@@ -24,7 +24,7 @@ class Journal:
         usage = record.usage
         self._log.log(
             level,
-            "%s %s route=%s model=%s attempts=%d status=%d seconds=%.3f overhead_ms=%.2f tokens=%d+%d%s%s",
+            "%s %s route=%s model=%s attempts=%d status=%d seconds=%.3f overhead_ms=%.2f tokens=%d+%d%s%s%s",
             record.id,
             outcome,
             (journey.plan.route or "direct") if journey else "none",
@@ -36,5 +36,6 @@ class Journal:
             usage.prompt,
             usage.output,
             " estimated" if record.estimated else "",
+            f" prompt={record.prompt}" if record.prompt else "",
             f" error={found.label}" if found else "",
         )

@@ -66,6 +66,11 @@ class Record:
         return max(0.0, spent - (self.journey.upstream_seconds if self.journey else 0.0))
 
     @property
+    def prompt(self) -> str | None:
+        """Name and version of the prompt that the answer was asked for with."""
+        return None if self.tally is None else self.tally.prompt
+
+    @property
     def face(self) -> Face | None:
         return None if self.error is None else face(self.error)
 

@@ -11,6 +11,7 @@ from gateway.wire import Request, Wire
 from providers.base import Transport, Vendor
 from providers.errors import InvalidRequest
 from providers.http import AiohttpTransport
+from providers.prompt import Prompt, prompted
 from providers.types import Call, Hints, Model, Timeouts
 from routing import policies
 from routing.route import Match, Route, Table
@@ -107,7 +108,8 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
     off: dict[str, str] = {}
     for name, entry in config.models.items():
         if entry.provider in vendors:
-            targets[name] = _target(model(config, name), vendors[entry.provider], wires)
+            prompt = entry.prompt.build() if entry.prompt else None
+            targets[name] = _target(model(config, name), vendors[entry.provider], wires, prompt)
         else:
             off[name] = f"its provider `{entry.provider}` has no key"
 
@@ -150,8 +152,10 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
     )
 
 
-def _target(model: Model, vendor: Vendor, wires: Sequence[Wire]) -> Target:
+def _target(model: Model, vendor: Vendor, wires: Sequence[Wire], prompt: Prompt | None) -> Target:
     endpoints = {name: endpoint for name, endpoint in vendor.endpoints.items() if name in model.card.serves}
+    if prompt is not None:
+        endpoints = prompted(endpoints, prompt)
     served = dict(endpoints)
     for wire in wires:
         if wire.OPERATION not in endpoints:

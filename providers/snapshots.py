@@ -1,7 +1,7 @@
 """Streams whose texts replace each other: Mercury's `diffusing`, https://docs.inceptionlabs.ai
 
-Each text is the whole answer so far, in parts still noise; it may change at any place and get shorter. The last one
-that is not empty is the answer. `Raw` hands all of them on, `Final` only the last; a vendor mixes them into its `Reader`.
+Each text is the whole answer so far, in parts still noise; it may change at any place and get shorter. The last
+one that is not empty is the answer. `Raw` hands all of them on, `Final` only the last; a vendor mixes them in.
 """
 
 from __future__ import annotations

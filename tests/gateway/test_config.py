@@ -439,6 +439,10 @@ def spelled(part: dict[str, Any], whole: dict[str, Any], at: str = "") -> Iterat
             yield from spelled(inner, whole, at)
 
 
+FREE = tuple(f"models.prompt.{key}" for key in ("roles", "stop.map", "defaults", "clamps"))
+"""Mappings whose keys are not ours."""
+
+
 def written(found: Any, at: str = "") -> Iterator[str]:
     """Every key of a file, as `spelled` spells them."""
     if isinstance(found, list):
@@ -447,7 +451,7 @@ def written(found: Any, at: str = "") -> Iterator[str]:
     elif isinstance(found, dict):
         for key, inner in found.items():
             path = f"{at}{key}"
-            named = path in ("providers", "models", "latency_classes", "fallbacks")
+            named = path in ("providers", "models", "latency_classes", "fallbacks", *FREE)
             yield path
             yield from written(list(inner.values()) if named else inner, f"{path}.")
 
