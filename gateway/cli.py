@@ -77,7 +77,7 @@ def simulate(
     """Run the simulated vendors alone."""
     import uvloop
 
-    from gateway.run import serve_simulator
+    from gateway.simulate import serve_simulator
 
     try:
         uvloop.run(serve_simulator(host, port, seed, speed))

@@ -1,16 +1,14 @@
-"""What the commands run: the gateway from a file, the demo, the simulator alone."""
+"""What `talaria serve` runs: the gateway from a file, or the demo."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gateway import server
 from gateway.app import Gateway, create_admin, create_app
@@ -44,7 +42,10 @@ async def serve_file(path: Path, host: str | None, port: int | None) -> None:
 
 async def serve_demo(host: str | None, port: int | None) -> None:
     """The gateway with the simulator beside it on a free port."""
-    beside = _simulator(server.listen("127.0.0.1", 0))
+    # Imported here, so that a gateway in front of real vendors starts without it.
+    from gateway import simulate
+
+    beside = simulate.site(server.listen("127.0.0.1", 0))
     config = parse(DEMO.format(simulator=beside.url), "demo.yaml").listening(host, port)
     log_as_configured(config)
 
@@ -53,24 +54,6 @@ async def serve_demo(host: str | None, port: int | None) -> None:
         print(GREETING.format(url=url, models=models), flush=True)
 
     await _serve(Gateway(config), [beside], greet)
-
-
-async def serve_simulator(host: str, port: int, seed: int, speed: float) -> None:
-    """The simulator alone."""
-    site = _simulator(server.listen(host, port), seed=seed, speed=speed)
-
-    def ready() -> None:
-        print(f"simulated vendors: {site.url}/inception/v1 {site.url}/openai/v1 {site.url}/anthropic", flush=True)
-
-    await server.run([site], drain_seconds=1, on_ready=ready)
-
-
-def _simulator(bound: socket.socket, **knobs: Any) -> Site:
-    # Imported here, so that a gateway in front of real vendors starts without it.
-    from providers.simulator import create_app as create_simulator
-    from providers.simulator.server import Protocol
-
-    return Site(create_simulator(**knobs), bound, Protocol)
 
 
 async def _serve(
