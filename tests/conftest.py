@@ -22,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("TALARIA_RECORDED"),
         help="folder with recorded vendor traffic (also: TALARIA_RECORDED); tests that read it are skipped without",
     )
+    parser.addoption(
+        "--inception-openapi",
+        default=os.environ.get("TALARIA_INCEPTION_OPENAPI"),
+        help="Inception's OpenAPI document (also: TALARIA_INCEPTION_OPENAPI); tests that read it are skipped without",
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -41,11 +46,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Takes a sentence with something measured, for the summary of the run."""
     return lambda text: record_property("figure", text)
-    parser.addoption(
-        "--inception-openapi",
-        default=os.environ.get("TALARIA_INCEPTION_OPENAPI"),
-        help="Inception's OpenAPI document (also: TALARIA_INCEPTION_OPENAPI); tests that read it are skipped without",
-    )
 
 
 @pytest.fixture(scope="session")
