@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
+from urllib.parse import quote
 
 from providers import base, openai_chat, openai_completions, openai_embeddings
 from providers.base import Batch, Response, Stream, Transport
-from providers.errors import BadReply, ProviderError
+from providers.errors import BadReply, ProviderError, TalariaError
 from providers.openai_chat import Reader
 from providers.openai_errors import decode_error, error_of
 from providers.sse import Splitter
@@ -23,13 +24,17 @@ class Form(NamedTuple):
     """How one operation is spoken.
 
     `encode(call, model, stream)` gives the request's body and the parameters that were left out or bent;
-    `decode(provider, model, headers, body)` reads a whole answer; `reader` reads a stream, where the operation has any.
+    `decode(provider, model, headers, body)` reads a whole answer; `reader` reads a stream, where the operation has any;
+    `decode_error(provider, status, headers, body)` reads what is no answer. In a path `{upstream}` stands for the
+    model's id; `stream_path` is where streams are asked for, if not in the same place.
     """
 
     path: str
     encode: Callable[[Call, Model, bool], tuple[bytes, list[str]]]
     decode: Callable[[str, Model, Mapping[str, str], bytes], Reply]
-    reader: type[Reader] = Reader
+    reader: Callable[[str, Model, bool, Tally], Reader] = Reader
+    decode_error: Callable[[str, int, Mapping[str, str], bytes], TalariaError] = decode_error
+    stream_path: str | None = None
 
 
 class Endpoint:
@@ -39,14 +44,14 @@ class Endpoint:
         self, name: str, base_url: str, form: Form, headers: Iterator[Mapping[str, str]], transport: Transport
     ) -> None:
         self.name = name
-        self._url = base_url.rstrip("/") + form.path
+        self._base_url = base_url.rstrip("/")
         self._form = form
         self._headers = headers
         self._transport = transport
 
     async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
         request, dropped = self._form.encode(call, model, False)
-        response = await self._post(request, timeouts)
+        response = await self._post(self._form.path, model, request, timeouts)
         reply = self._form.decode(self.name, model, response.headers, await response.read())
         reply.dropped += tuple(dropped)
         reply.tally.waited = response.waited
@@ -54,20 +59,22 @@ class Endpoint:
 
     async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
         request, dropped = self._form.encode(call, model, True)
-        response = await self._post(request, timeouts)
+        response = await self._post(self._form.stream_path or self._form.path, model, request, timeouts)
         if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
             body = await response.read()
             if error_of(body):
-                raise decode_error(self.name, response.status, response.headers, body)
+                raise self._form.decode_error(self.name, response.status, response.headers, body)
             raise BadReply(f"{self.name}: a stream was asked for, and something else came", provider=self.name)
         tally = Tally(waited=response.waited)
         reader = self._form.reader(self.name, model, call.include_usage, tally)
         return Stream(self._events(response, reader), response.close, tally, response.headers, tuple(dropped))
 
-    async def _post(self, request: bytes, timeouts: Timeouts) -> Response:
-        response = await self._transport.post(self._url, next(self._headers), request, timeouts)
+    async def _post(self, path: str, model: Model, request: bytes, timeouts: Timeouts) -> Response:
+        if "{upstream}" in path:
+            path = path.replace("{upstream}", quote(model.upstream, safe=""))
+        response = await self._transport.post(self._base_url + path, next(self._headers), request, timeouts)
         if response.status != 200:
-            raise decode_error(self.name, response.status, response.headers, await response.read())
+            raise self._form.decode_error(self.name, response.status, response.headers, await response.read())
         return response
 
     async def _events(self, response: Response, reader: Reader) -> AsyncIterator[Batch]:
@@ -107,10 +114,14 @@ class Provider:
         "embeddings": Form("/embeddings", openai_embeddings.encode, openai_embeddings.decode),
     }
 
+    auth: ClassVar[tuple[str, str]] = ("authorization", "Bearer ")
+    """The header that the key is sent in, and what stands before it there."""
+
     def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
         self.name = name
         plain = {"content-type": "application/json"}
-        headers = itertools.cycle([{**plain, "authorization": f"Bearer {key}"} for key in keys] or [plain])
+        header, scheme = self.auth
+        headers = itertools.cycle([{**plain, header: scheme + key} for key in keys] or [plain])
         self.endpoints: Mapping[str, base.Endpoint] = {
             operation: Endpoint(name, base_url, form, headers, transport) for operation, form in self.forms.items()
         }

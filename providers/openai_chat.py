@@ -29,15 +29,21 @@ def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes,
 
     `stream` says how the answer shall come, where that is not as the caller asked.
     """
+    body, dropped = prepare(call, model, call.stream if stream is None else stream)
+    refuse_dropped(model, dropped)
+    return dumps(body), dropped
+
+
+def prepare(call: Call, model: Model, stream: bool) -> tuple[Json, list[str]]:
+    """The request as the model's card wants it, and what was left out or bent for that."""
     body, dropped = fit(call, model)
     body["model"] = model.upstream
-    set_stream(body, call.stream if stream is None else stream)
+    set_stream(body, stream)
     bound(body, model.card, dropped)
     if model.card.unknown == "drop":
         for param in [param for param in body if param not in model.card.accepts]:
             leave_out(body, param, dropped)
-    refuse_dropped(model, dropped)
-    return dumps(body), dropped
+    return body, dropped
 
 
 def set_stream(body: Json, stream: bool) -> None:
@@ -257,11 +263,11 @@ class Reader:
             if not isinstance(chunk, dict):
                 self._tally.malformed += 1
                 continue
+            if self.amend(chunk):
+                data = dumps(chunk)
             if chunk.get("error"):
                 self.failure = decode_error(self._provider, 200, {}, data)
                 break
-            if self.amend(chunk):
-                data = dumps(chunk)
             self._pass(chunk, data, batch)
         return batch
 
