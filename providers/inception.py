@@ -6,7 +6,6 @@ two shapes, absent tool calls as an empty list or null, and what it changed of a
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from providers.lenient import dumps
 from providers.openai import Form
 from providers.openai_chat import bound, decode_usage, observe, read_answer, set_stream
 from providers.openai_errors import decode_error
+from providers.openai_tools import calls, mend_call, mend_fragment
 from providers.types import Call, Json, Model, Reply, Tally
 
 __all__ = ["Provider", "Reader", "decode", "decode_error", "decode_usage", "encode", "mend_usage"]
@@ -28,9 +28,6 @@ FIM_FIELDS = frozenset(
     }
 )
 """All that is documented for fill-in-the-middle."""
-
-MOST_CALLS = 1024
-"""A larger index of a tool call is none."""
 
 _MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id"})
 
@@ -109,8 +106,8 @@ def decode(provider: str, model: Model, headers: Mapping[str, str], body: bytes)
             if isinstance(message, dict):
                 _mend_message(message)
                 message.setdefault("refusal", None)
-                for call in _calls(message):
-                    _mend_call(call)
+                for call in calls(message):
+                    mend_call(call)
     _mend_top(answer)
     answer.setdefault("system_fingerprint", None)
     answer["model"] = model.name
@@ -137,8 +134,8 @@ class Reader(openai_chat.Reader):
                 mended |= _mend_message(delta)
                 if "tool_calls" in delta:
                     ids = self._ids.setdefault(str(choice.get("index", 0)), [])
-                    for call in _calls(delta):
-                        mended |= _mend_fragment(call, ids)
+                    for call in calls(delta):
+                        mended |= mend_fragment(call, ids)
         return mended
 
 
@@ -205,47 +202,6 @@ def _mend_message(message: Json) -> bool:
         message["content"] = "".join(_text(part) for part in content)
         mended = True
     return mended
-
-
-def _calls(message: Json) -> list[Json]:
-    calls = message.get("tool_calls")
-    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-
-
-def _mend_call(call: Json) -> None:
-    call.pop("index", None)
-    call["id"] = call.get("id") or _new_id()
-    call["type"] = call.get("type") or "function"
-
-
-def _mend_fragment(call: Json, ids: list[str]) -> bool:
-    """A part of a tool call: an index always, an id and a type on its first part and on no other.
-
-    `ids` are those of the calls begun so far.
-    """
-    before = dict(call)
-    id = call.get("id")
-    function = call.get("function")
-    name = function.get("name") if isinstance(function, dict) else None
-    if type(call.get("index")) is not int or not 0 <= call["index"] <= MOST_CALLS:
-        if id in ids:
-            call["index"] = ids.index(id)
-        else:
-            call["index"] = len(ids) if id or name or not ids else len(ids) - 1
-    if call["index"] < len(ids):
-        call.pop("id", None)
-        call.pop("type", None)
-        if isinstance(function, dict) and "name" in function:
-            call["function"] = {key: value for key, value in function.items() if key != "name"}
-    else:
-        call["id"] = id or _new_id()
-        call["type"] = call.get("type") or "function"
-        ids += [call["id"]] * (call["index"] + 1 - len(ids))
-    return call != before
-
-
-def _new_id() -> str:
-    return f"call_{secrets.token_hex(12)}"
 
 
 def _text(value: Any) -> str:
