@@ -1,8 +1,8 @@
-"""The only module that touches the network: a small seam, and two ways behind it.
+"""The only module that touches the network: a small seam, and aiohttp's sockets behind it.
 
-`AiohttpTransport` carries the traffic; `HttpxTransport` wraps any `httpx` transport, for tests and where speed is of no
-matter. What the libraries raise becomes an error of `providers.errors` here and nowhere else. Redirects are never
-followed: a request goes to the host that the configuration names, or nowhere.
+What the library raises becomes an error of `providers.errors` here and nowhere else (`providers.http_httpx` is the same
+over httpx, for tests and where speed is of no matter). Redirects are never followed: a request goes to the host that
+the configuration names, or nowhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 import aiohttp
-import httpx
 
 from providers.base import Response
 from providers.errors import BadReply, ProviderError, TimedOut, Unavailable
@@ -105,7 +104,7 @@ class _AiohttpResponse:
                 size += len(part)
                 if size > MAX_REPLY_BYTES:
                     self._response.close()
-                    raise _error(BadReply, self._provider, f"the answer is larger than {MAX_REPLY_BYTES} bytes")
+                    raise named(BadReply, self._provider, f"the answer is larger than {MAX_REPLY_BYTES} bytes")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._response.close()
             raise _translate(error, self._provider) from None
@@ -138,60 +137,6 @@ class _AiohttpResponse:
         self._response.close()
 
 
-class HttpxTransport:
-    """The same seam over an `httpx` transport, such as `httpx.MockTransport(handler)`."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, provider: str = "") -> None:
-        self._provider = provider
-        self._client = httpx.AsyncClient(transport=transport, follow_redirects=False)
-
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Response:
-        started = time.monotonic()
-        limits = httpx.Timeout(None, connect=timeouts.connect, read=timeouts.idle)
-        request = self._client.build_request("POST", url, headers=dict(headers), content=body, timeout=limits)
-        try:
-            response = await self._client.send(request, stream=True)
-        except httpx.HTTPError as error:
-            raise _translate(error, self._provider) from None
-        return _HttpxResponse(response, self._provider, time.monotonic() - started)
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
-
-class _HttpxResponse:
-    def __init__(self, response: httpx.Response, provider: str, waited: float) -> None:
-        self._response = response
-        self._provider = provider
-        self.waited = waited
-        self.status = response.status_code
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
-        self._closing: asyncio.Task[None] | None = None
-
-    async def read(self) -> bytes:
-        started = time.monotonic()
-        try:
-            return await self._response.aread()
-        except httpx.HTTPError as error:
-            raise _translate(error, self._provider) from None
-        finally:
-            self.waited += time.monotonic() - started
-            await self._response.aclose()
-
-    async def drain(self) -> None:
-        await self._response.aclose()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        try:
-            async for part in self._response.aiter_bytes():
-                yield part
-        except httpx.HTTPError as error:
-            raise _translate(error, self._provider) from None
-
-    def close(self) -> None:
-        self._closing = asyncio.ensure_future(self._response.aclose())
-
-
 LONGEST_REST_SECONDS = 86_400.0
 
 
@@ -217,19 +162,20 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _translate(error: Exception, provider: str) -> ProviderError:
     # The library's own text is not passed on: it may quote the URL or headers.
     match error:
-        case aiohttp.ConnectionTimeoutError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
-            return _error(Unavailable, provider, "could not connect in time")
-        case TimeoutError() | httpx.TimeoutException():
-            return _error(TimedOut, provider, "no answer in time")
-        case aiohttp.ClientConnectorError() | httpx.ConnectError():
-            return _error(Unavailable, provider, "could not connect")
+        case aiohttp.ConnectionTimeoutError():
+            return named(Unavailable, provider, "could not connect in time")
+        case TimeoutError():
+            return named(TimedOut, provider, "no answer in time")
+        case aiohttp.ClientConnectorError():
+            return named(Unavailable, provider, "could not connect")
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
-            return _error(Unavailable, provider, "the connection was closed before the answer was complete")
-        case aiohttp.ClientResponseError() | httpx.ProtocolError() | httpx.DecodingError():
-            return _error(BadReply, provider, "the answer is not valid HTTP")
+            return named(Unavailable, provider, "the connection was closed before the answer was complete")
+        case aiohttp.ClientResponseError():
+            return named(BadReply, provider, "the answer is not valid HTTP")
         case _:
-            return _error(Unavailable, provider, "the connection was lost")
+            return named(Unavailable, provider, "the connection was lost")
 
 
-def _error(kind: type[ProviderError], provider: str, text: str) -> ProviderError:
+def named(kind: type[ProviderError], provider: str, text: str) -> ProviderError:
+    """An error that says whose it is."""
     return kind(f"{provider}: {text}" if provider else text, provider=provider)

@@ -23,7 +23,7 @@ from providers.anthropic import Decoder, Provider, Reading, decode, decode_error
 from providers.anthropic_answer import Fence
 from providers.anthropic_schema import constrain
 from providers.base import Endpoint, Stream
-from providers.http import HttpxTransport
+from providers.http_httpx import HttpxTransport
 from providers.types import Call, Card, Hints, Model, Tally, Timeouts, Usage
 
 ALL = frozenset(

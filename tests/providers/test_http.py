@@ -12,7 +12,8 @@ import pytest
 from providers import http
 from providers.base import Transport
 from providers.errors import BadReply, ProviderError, TimedOut, Unavailable
-from providers.http import AiohttpTransport, HttpxTransport
+from providers.http import AiohttpTransport
+from providers.http_httpx import HttpxTransport
 from providers.types import Timeouts
 
 pytestmark = pytest.mark.anyio

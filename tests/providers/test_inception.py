@@ -9,7 +9,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from providers import catalog, errors, load
-from providers.http import HttpxTransport
+from providers.http_httpx import HttpxTransport
 from providers.inception import Provider, decode, decode_error, encode, mend_usage
 from providers.lenient import dumps
 from providers.types import Call, Hints, Model, Timeouts

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from providers import catalog, errors
-from providers.http import HttpxTransport
+from providers.http_httpx import HttpxTransport
 from providers.lenient import dumps
 from providers.openai import Provider
 from providers.openai_chat import encode

@@ -13,7 +13,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
 from providers import catalog, errors
-from providers.http import HttpxTransport
+from providers.http_httpx import HttpxTransport
 from providers.openai import Provider
 from providers.openai_chat import encode
 from providers.types import Call, Hints, Model, Timeouts
