@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from providers.errors import DeadlineExceeded, TalariaError
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
+    from gateway.snapshot import Snapshot
 
 
 class CountTokens:
@@ -33,37 +35,37 @@ class CountTokens:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
         caller = Caller(receive, send)
-        try:
-            status, more = 200, list[tuple[bytes, bytes]]()
+        head = [(b"content-type", b"application/json"), *exchange.label]
+        status = 200
+        with self._gateway.tenancy() as snapshot, suppress(CallerLeft):
             try:
-                body = await self._count(scope["headers"], caller, exchange)
+                body = await self._count(snapshot, scope["headers"], caller, exchange)
             except TalariaError as error:
-                body = anthropic.refusal(error, exchange.id)
-                status, more = errors.face(error).status, errors.headers(error)
-            head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-            await caller.start(status, [*head, *exchange.label, *more])
+                body = snapshot.conceal(anthropic.refusal(error, exchange.id))
+                status = errors.face(error).status
+                head += errors.headers(error)
+            await caller.start(status, [*head, (b"content-length", b"%d" % len(body))])
             await caller.write(body)
-        except CallerLeft:
-            pass
 
-    async def _count(self, sent: Iterable[tuple[bytes, bytes]], caller: Caller, exchange: Exchange) -> bytes:
+    async def _count(
+        self, snapshot: Snapshot, sent: Iterable[tuple[bytes, bytes]], caller: Caller, exchange: Exchange
+    ) -> bytes:
         gateway = self._gateway
         headers = dict(sent)
-        with gateway.tenancy() as snapshot:
-            key_id = gateway.auth.identify(headers)
-            raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
-            asked = anthropic.decode_count(raw)
-            call = snapshot.call(exchange.id, exchange.started, anthropic.OPERATION, raw, asked, asked.hints, key_id)
-            call.headers = passed_on(sent, anthropic.HEADERS)
-            route = snapshot.table.route(call)
-            _, budget = snapshot.budget(call, route)
-            target = snapshot.table.plan(call, route, gateway.health, exchange.started).targets[0]
-            endpoint = target.endpoints.get(anthropic.COUNT)
-            if endpoint is None:
-                return orjson.dumps({"input_tokens": max(1, estimate(call, None).input)})
-            counted = replace(call, operation=anthropic.COUNT, stream=False)
-            try:
-                async with asyncio.timeout_at(call.deadline):
-                    return (await endpoint.complete(counted, target.model, budget.timeouts)).body
-            except TimeoutError:
-                raise DeadlineExceeded("The deadline passed before the tokens were counted.", code="timeout") from None
+        key_id = gateway.auth.identify(headers)
+        raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
+        asked = anthropic.decode_count(raw)
+        call = snapshot.call(exchange.id, exchange.started, anthropic.OPERATION, raw, asked, asked.hints, key_id)
+        call.headers = passed_on(sent, anthropic.HEADERS)
+        route = snapshot.table.route(call)
+        _, budget = snapshot.budget(call, route)
+        target = snapshot.table.plan(call, route, gateway.health, exchange.started).targets[0]
+        endpoint = target.endpoints.get(anthropic.COUNT)
+        if endpoint is None:
+            return orjson.dumps({"input_tokens": max(1, estimate(call, None).input)})
+        counted = replace(call, operation=anthropic.COUNT, stream=False)
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                return (await endpoint.complete(counted, target.model, budget.timeouts)).body
+        except TimeoutError:
+            raise DeadlineExceeded("The deadline passed before the tokens were counted.", code="timeout") from None
