@@ -29,8 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
-def adapter(vendor: str) -> Any:
-    return importlib.import_module(f"providers.{vendor}").Provider.forms["chat"]
+def adapter(vendor: str, case: dict[str, Any]) -> Any:
+    return importlib.import_module(f"providers.{vendor}").Provider.forms[case.get("operation", "chat")]
 
 
 def a_model(vendor: str, case: dict[str, Any]) -> Model:
@@ -41,7 +41,7 @@ def a_model(vendor: str, case: dict[str, Any]) -> Model:
 def a_call(case: dict[str, Any]) -> Call:
     return Call(
         id="1",
-        operation="chat",
+        operation=case.get("operation", "chat"),
         raw=b"",
         body=case["request"],
         model=case["request"]["model"],
@@ -59,10 +59,10 @@ def test_request_is_encoded(vendor: str, case: dict[str, Any]) -> None:
     call, before = a_call(case), json.dumps(case["request"])
     if "refused" in case:
         with pytest.raises(errors.Unsupported) as refused:
-            adapter(vendor).encode(call, a_model(vendor, case))
+            adapter(vendor, case).encode(call, a_model(vendor, case), call.stream)
         assert refused.value.param == case["refused"]
     else:
-        body, dropped = adapter(vendor).encode(call, a_model(vendor, case))
+        body, dropped = adapter(vendor, case).encode(call, a_model(vendor, case), call.stream)
         assert json.loads(body) == case["upstream"]
         assert sorted(dropped) == sorted(case["dropped"])
     assert json.dumps(case["request"]) == before
@@ -72,10 +72,10 @@ def test_reply_is_decoded(vendor: str, case: dict[str, Any]) -> None:
     body = json.dumps(case["reply"]).encode()
     if "error" in case:
         with pytest.raises(getattr(errors, case["error"])) as raised:
-            adapter(vendor).decode("vendor", a_model(vendor, case), {}, body)
+            adapter(vendor, case).decode("vendor", a_model(vendor, case), {}, body)
         assert type(raised.value).__name__ == case["error"]
         return
-    reply = adapter(vendor).decode("vendor", a_model(vendor, case), {}, body)
+    reply = adapter(vendor, case).decode("vendor", a_model(vendor, case), {}, body)
     assert json.loads(reply.body) == case["answer"]
     assert reply.tally.usage == (Usage(**case["usage"]) if "usage" in case else None)
     assert (reply.tally.finish, list(reply.warnings)) == (case["finish"], case.get("warnings", []))
@@ -89,7 +89,7 @@ def test_events_become_chunks(vendor: str, case: dict[str, Any], compact: bool) 
         for event in case["events"]
     ]
     tally = Tally()
-    reader = adapter(vendor).reader("vendor", a_model(vendor, case), case["include_usage"], tally)
+    reader = adapter(vendor, case).reader("vendor", a_model(vendor, case), case["include_usage"], tally)
     batch = reader.read(Splitter().feed("".join(f"data: {text}\n\n" for text in texts).encode()))
     if not (reader.done or reader.failure):
         reader.end(batch, whole=reader.finished)
