@@ -53,7 +53,6 @@ PARAMETERS: Mapping[str, Callable[[str], Any]] = {
     "reasoning_effort": str,
     "verbosity": str,
     "service_tier": str,
-    "parallel_tool_calls": _flag,
     "realtime": _flag,
 }
 """What may have a default, and how its text is read."""
@@ -165,7 +164,7 @@ class Prompt(_Part):
     roles: Annotated[Mapping[str, str], BeforeValidator(_roles), *_FROZEN] = Field(
         default_factory=_nothing, description="Roles of the caller's, each with the one that is sent instead."
     )
-    stop: Stop = Field(default=Stop(), description="Where answers stop, beside what the caller says.")
+    stop: Stop = Field(default_factory=Stop, description="Where answers stop, beside what the caller says.")
     defaults: Annotated[Mapping[str, Any], BeforeValidator(_defaults), *_FROZEN] = Field(
         default_factory=_nothing, description="Parameters with the value they have where the caller gives none."
     )
@@ -176,7 +175,7 @@ class Prompt(_Part):
         default=None,
         description="A Jinja2 template that writes the conversation as one text, for a model that serves completions.",
     )
-    output: Output = Field(default=Output(), description="What is taken off answers, streamed or not.")
+    output: Output = Field(default_factory=Output, description="What is taken off answers, streamed or not.")
 
     @model_validator(mode="after")
     def _defaults_within_clamps(self) -> Self:

@@ -75,6 +75,7 @@ _ALLOWED = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "too_short": "must name at least {min_length}",
+    "too_long": "must name at most {max_length}",
     "tuple_type": "must be a list: [one, another]",
     "frozen_set_type": "must be a list: [one, another]",
     "dict_type": "must be a mapping of keys to values",

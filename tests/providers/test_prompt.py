@@ -163,6 +163,12 @@ def test_a_whole_answer_is_edited() -> None:
     assert json.loads(completed(endpoint, asked).body)["choices"][0]["message"]["content"] == '{"a": 1}'
 
 
+def test_a_stop_word_that_the_server_left_is_taken_off() -> None:
+    rules = Prompt("house", "3", stop_map={"END": "<|end|>"}, output=Output(remove_stop=True))
+    reply = completed(Prompted(Said("Hi.<|end|> And"), rules), a_call(stop="END"))
+    assert json.loads(reply.body)["choices"][0]["message"]["content"] == "Hi."
+
+
 @given(cuts=st.lists(st.integers(0, len(FENCED)), max_size=len(FENCED)), beside=st.booleans(), finished=st.booleans())
 def test_a_stream_is_edited_wherever_it_was_cut(cuts: list[int], beside: bool, finished: bool) -> None:
     pieces = [FENCED[start:stop] for start, stop in pairwise([0, *sorted(cuts), len(FENCED)])]
