@@ -270,6 +270,32 @@ def test_models_are_listed_in_their_shape(sdk):
         sdk.models.retrieve("claude-nought")
 
 
+@MODELS
+def test_pings_disturb_nobody(simulator, model):
+    text = fleet.THREE_VENDORS.format(simulator=simulator.url)
+    text = text.replace("auth: none", "auth: none, sse_keepalive_seconds: 0.02")
+    simulator.faults(fault(model, "latency", seconds=0.2))
+    with (
+        fleet.serving(text) as gateway,
+        anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as client,
+    ):
+        raw = client.messages.with_raw_response.create(**ask(model, "say exactly: good day"), stream=True).http_response
+        assert raw.read().startswith(b'event: ping\ndata: {"type": "ping"}\n\n')
+        with client.messages.stream(**ask(model, "say exactly: good day")) as stream:
+            assert stream.get_final_text() == "good day"
+
+
+@MODELS
+def test_streams_are_billed_as_the_vendor_counts(gateway, sdk, simulator, model):
+    before = gateway.metric("talaria_tokens_total", model=model)
+    with sdk.messages.stream(**ask(model, "write 30 words")) as stream:
+        stream.until_done()
+    (row,) = simulator.bill()
+    counted = row["input_tokens"] + row["output_tokens"] + row["reasoning_tokens"]
+    fleet.wait_for(lambda: gateway.metric("talaria_tokens_total", model=model) > before)
+    assert gateway.metric("talaria_tokens_total", model=model) - before == counted
+
+
 # --- what only Anthropic's own models do ---
 
 
