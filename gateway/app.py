@@ -25,7 +25,7 @@ from gateway.config import Config
 from gateway.journal import Journal
 from gateway.keys import Keys, KeysUnavailable, Ring, SqliteKeys
 from gateway.metrics import Metrics
-from gateway.middleware import App, Door, Scope
+from gateway.middleware import App, Door, Scope, words
 from gateway.record import Listener, Record, settle
 from gateway.snapshot import Snapshot, build
 from gateway.state import Blobs, Leases, LocalBlobs, LocalLeases
@@ -192,12 +192,10 @@ def _api(title: str, lifespan: Callable[[FastAPI], contextlib.AbstractAsyncConte
 async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         status = error.status_code
-        words = {404: "Unknown request URL.", 405: "This method is not allowed here."}
+        known = {404: "Unknown request URL.", 405: "This method is not allowed here."}
         code = "unknown_url" if status == 404 else None
-        error = InvalidRequest(words.get(status, str(error.detail)), code=code, status=status)
+        error = InvalidRequest(known.get(status, str(error.detail)), code=code, status=status)
     elif isinstance(error, RequestValidationError):
         error = InvalidRequest("The request is not valid.")
     headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
-    wire = anthropic if anthropic.is_spoken(request.scope) else openai
-    body = wire.refusal(error, request.scope["exchange"].id)
-    return Response(body, errors.face(error).status, headers, media_type="application/json")
+    return Response(words(error, request.scope), errors.face(error).status, headers, media_type="application/json")

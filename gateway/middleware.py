@@ -17,6 +17,7 @@ from typing import Any
 from gateway import errors
 from gateway.caller import Message, Receive, Send
 from gateway.config import is_loopback
+from gateway.wire import anthropic, openai
 from providers.errors import InvalidRequest, TalariaError
 
 Scope = MutableMapping[str, Any]
@@ -71,11 +72,11 @@ class Door:
             else:
                 await self._app(scope, receive, _labelled(send, exchange))
         except TalariaError as error:
-            await refuse(error, exchange, send)
+            await refuse(error, scope, send)
         except Exception as error:
             report(error, exchange)
             if not exchange.responding:
-                await refuse(error, exchange, send)
+                await refuse(error, scope, send)
 
     def _admit(self, scope: Scope) -> None:
         size = 0
@@ -94,9 +95,16 @@ class Door:
             )
 
 
-async def refuse(error: BaseException, exchange: Exchange, send: Send) -> None:
+def words(error: BaseException, scope: Scope) -> bytes:
+    """An error's body, in the dialect that a request speaks."""
+    wire = anthropic if anthropic.is_spoken(scope) else openai
+    return wire.refusal(error, scope["exchange"].id)
+
+
+async def refuse(error: BaseException, scope: Scope, send: Send) -> None:
     """Answers a request with an error."""
-    body = errors.body(error)
+    exchange: Exchange = scope["exchange"]
+    body = words(error, scope)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
