@@ -151,6 +151,16 @@ def test_features_replace_the_catalogs_abilities() -> None:
     assert (found.name, found.provider, found.upstream) == ("haiku", "anthropic", "claude-haiku-4-5-20251001")
 
 
+def test_what_a_model_serves_replaces_what_the_catalog_says() -> None:
+    text = BASE.replace("    prices:", "    serves: [fim, completions]\n    fim_template: '{prefix}|{suffix}'\n    prices:")
+    found = config.model(parse(text), "haiku")
+    assert found.card.serves == {"fim", "completions"}
+    assert found.fim_template == "{prefix}|{suffix}"
+    plain = config.model(parse(BASE), "haiku")
+    assert "chat" in plain.card.serves
+    assert plain.fim_template is None
+
+
 @pytest.mark.parametrize(
     ("keys", "active", "secrets"),
     [
@@ -215,6 +225,10 @@ BAD = [
     ("    prices:", "    features: [tool]\n    prices:", 12, "models.haiku.features", "did you mean 'tools'?"),
     ("    prices:", "    features: tools\n    prices:", 12, "models.haiku.features", "must be a list"),
     ("    prices:", "    on_unsupported: no\n    prices:", 12, "models.haiku.on_unsupported", "'error' or 'drop'"),
+    ("    prices:", "    serves: [chats]\n    prices:", 12, "models.haiku.serves", "did you mean 'chat'?"),
+    ("    prices:", "    serves: []\n    prices:", 12, "models.haiku.serves", "at least 1"),
+    ("    prices:", "    fim_template: '{prefix}'\n    prices:", 12, "models.haiku.fim_template", "{suffix} in it, once"),
+    ("    prices:", "    fim_template: '{suffix}'\n    prices:", 12, "models.haiku.fim_template", "{prefix} in it, once"),
     ("    prices:", "    fallback: smal\n    prices:", 12, "models.haiku.fallback", "did you mean 'small'?"),
     ("    provider: anthropic\n", "", 9, "models.haiku.provider", "is missing"),
     ("provider: anthropic\n", "provider: antropic\n", 10, "models.haiku.provider", "did you mean 'anthropic'?"),
@@ -373,6 +387,7 @@ def test_the_tree_is_frozen() -> None:
         ("sk-secret-1", "''", "providers.openai: is off, because every key is empty; no candidates therefore: nano"),
         ("sk-secret-1", "''", "routes[0].candidates: are all off"),
         ("gpt-5.4-nano", "llama", "models.nano.prices: has no price for input or output"),
+        ("gpt-5.4-nano", "gpt-5.4-nano, fim_template: '{prefix}{suffix}'", "models.nano.fim_template: has no effect"),
         ("    fallback: small", "", "fallbacks.small: is used by no model and no route"),
         ("provider: anthropic", "provider: openai", "fallbacks.small: has models of openai only"),
         (
@@ -391,6 +406,10 @@ def test_what_is_hardly_meant_is_warned_about(old: str, new: str, words: str) ->
 
 def test_a_sound_file_gives_no_warning() -> None:
     assert problems(BASE) == []
+
+
+def test_vectors_need_no_price_for_output() -> None:
+    assert warnings(BASE.replace("gpt-5.4-nano", "text-embedding-3-large")) == []
 
 
 def test_a_model_is_not_retired_before_its_day() -> None:
@@ -497,6 +516,7 @@ def test_the_schema_offers_the_words_there_are() -> None:
     definitions = config.schema()["$defs"]
     assert {"openai", "anthropic", "inception"} <= set(definitions["Provider"]["properties"]["kind"]["enum"])
     assert "ordered" in definitions["Choose"]["properties"]["by"]["enum"]
+    assert "fim" in definitions["ModelEntry"]["properties"]["serves"]["anyOf"][0]["items"]["enum"]
 
 
 def survives(text: str | bytes) -> None:

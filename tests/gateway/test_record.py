@@ -102,6 +102,32 @@ def test_a_caller_who_leaves_before_a_whole_answer_is_charged_what_was_likely_wr
         assert found.usage.output == written
 
 
+def test_a_text_without_a_limit_is_not_charged_beyond_the_usual_one() -> None:
+    card = Card(id="m", kind="openai", tokens_per_second=100)
+    target = Target(Model("m", "p", "m", card), {})
+    for operation, written in (("completions", 16), ("fim", 512), ("embeddings", 6000)):
+        asked = call(stream=False)
+        asked.operation = operation
+        journey = Journey(Plan((target,)), [Attempt(target.model, 0.0, seconds=60.0, cancelled=True)])
+        assert record(call=asked, journey=journey, cancelled=True, answered=None).usage.output == written
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"prompt": "x" * 40, "suffix": "y" * 20}, 15),
+        ({"prompt": ["x" * 40, "y" * 40]}, 20),
+        ({"input": [1, 2, 3]}, 3),
+        ({"input": [[1, 2], [3]]}, 3),
+        ({"input": ["x" * 8]}, 2),
+    ],
+)
+def test_prompts_of_every_form_are_estimated(body: Any, tokens: int) -> None:
+    asked = call()
+    asked.body = body
+    assert estimate(asked, None).input == tokens
+
+
 def test_a_failure_costs_nothing() -> None:
     journey = Journey(Plan((TARGET,)), [Attempt(MODEL, 0.0, error=Unavailable("down"))])
     found = record(journey=journey, error=Unavailable("down"), answered=None)

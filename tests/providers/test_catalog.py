@@ -56,6 +56,21 @@ def test_unlisted_kind_speaks_openai() -> None:
     assert lookup("acme", "x") == replace(lookup("openai", "x"), kind="acme")
 
 
+@pytest.mark.parametrize(
+    ("kind", "id", "serves"),
+    [
+        ("openai", "gpt-4.1-nano", {"chat"}),
+        ("openai", "gpt-3.5-turbo-instruct", {"completions"}),
+        ("openai", "text-embedding-3-small", {"embeddings"}),
+        ("inception", "mercury-edit-2", {"fim"}),
+        ("openai", "an-unlisted-one", {"chat", "completions", "embeddings"}),
+        ("inception", "an-unlisted-one", {"chat"}),
+    ],
+)
+def test_a_model_serves_what_it_is_made_for(kind: str, id: str, serves: set[str]) -> None:
+    assert lookup(kind, id).serves == serves
+
+
 PUBLISHED = {
     ("inception", "mercury"): (128000, 16384, "0.25", "0.025", None, "1.00"),
     ("inception", "mercury-coder-small"): (32000, 16384, "0.25", None, None, "1.00"),
@@ -65,6 +80,9 @@ PUBLISHED = {
     ("inception", "mercury-edit-2"): (32000, 8192, "0.25", "0.025", None, "0.75"),
     ("openai", "gpt-4.1-nano"): (1047576, 32768, "0.10", "0.025", None, "0.40"),
     ("openai", "gpt-5.4-nano"): (None, None, "0.20", "0.02", None, "1.25"),
+    ("openai", "gpt-3.5-turbo-instruct"): (4096, 4096, "1.50", None, None, "2.00"),
+    ("openai", "text-embedding-3-small"): (8191, None, "0.02", None, None, None),
+    ("openai", "text-embedding-3-large"): (8191, None, "0.13", None, None, None),
     ("openai", "gpt-6-luna"): (1050000, 128000, "0.10", "0.01", "0.125", "0.50"),
     ("anthropic", "claude-3-5-haiku-20241022"): (200000, 8192, "0.80", "0.08", "1.00", "4.00"),
     ("anthropic", "claude-haiku-4-5-20251001"): (200000, 64000, "1.00", "0.10", "1.25", "5.00"),
@@ -157,6 +175,10 @@ HAIKU = Prices(Decimal("1"), Decimal("5"), Decimal("0.10"), Decimal("1.25"), Dec
 )
 def test_cost_is_exact(usage: Usage, dollars: str) -> None:
     assert cost(usage, HAIKU) == Decimal(dollars)
+
+
+def test_a_vector_costs_its_prompt() -> None:
+    assert cost(Usage(input=1_000_000), lookup("openai", "text-embedding-3-small").prices) == Decimal("0.02")
 
 
 def test_cost_is_unknown_where_a_price_that_matters_is() -> None:
