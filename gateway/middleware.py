@@ -97,8 +97,8 @@ class Door:
 
 def words(error: BaseException, scope: Scope) -> bytes:
     """An error's body, in the dialect that a request speaks."""
-    wire = anthropic if anthropic.is_spoken(scope) else openai
-    return wire.refusal(error, scope["exchange"].id)
+    exchange: Exchange = scope["exchange"]
+    return (anthropic if anthropic.is_spoken(scope) else openai).refusal(error, exchange.id)
 
 
 async def refuse(error: BaseException, scope: Scope, send: Send) -> None:

@@ -220,3 +220,16 @@ def test_a_body_that_is_too_large_is_refused(simulator, path):
     assert answer.status_code == 413
     assert answer.json()["error"]["type"] == "request_too_large"
     assert judge(answer) is None
+
+
+@BOTH
+def test_the_door_refuses_in_anthropics_words(http, simulator, path):
+    body = json.dumps(message("mercury"))
+    for headers in ({"x-filler": "x" * 70_000}, {"host": "elsewhere.example"}):
+        answer = http.post(path, content=body, headers=headers)
+        assert answer.status_code in (403, 431)
+        told = answer.json()
+        assert told["type"] == "error"
+        assert told["error"]["type"] in ("permission_error", "invalid_request_error")
+        assert told["request_id"] == answer.headers["request-id"]
+    assert simulator.requests() == []
