@@ -46,7 +46,7 @@ from gateway import checks, document
 from gateway.document import Document, Problem
 from gateway.prompts import Prompt, served
 from gateway.wording import place, plain, unknown, wrong
-from providers import catalog
+from providers import catalog, compatible
 from providers.types import Card, Model
 
 V = TypeVar("V")
@@ -55,6 +55,7 @@ BASE_URLS = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
     "inception": "https://api.inceptionlabs.ai/v1",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
 }
 """What `base_url` is where the file does not say."""
 
@@ -177,6 +178,12 @@ def _kind(name: str) -> str:
     except LookupError:
         pass
     raise wrong(unknown("provider kind", name, kinds()))
+
+
+def _vendor(name: str) -> str:
+    if name not in compatible.rows():
+        raise wrong(unknown("vendor", name, compatible.rows()))
+    return name
 
 
 def _policy(name: str) -> str:
@@ -345,9 +352,12 @@ class Provider(_Part):
     """A vendor, or a server that speaks like one."""
 
     kind: Annotated[str, AfterValidator(_kind)] = Field(description="Whose wire format: a file name in `providers/`.")
+    vendor: Annotated[str, AfterValidator(_vendor)] | None = Field(
+        default=None, description="For kind compatible: whose OpenAI dialect, a row of `providers/compatible.toml`."
+    )
     base_url: Annotated[str, AfterValidator(_http_url)] = Field(
         default="",
-        description="What the vendor's official SDK takes as base URL; openai, anthropic and inception have a default.",
+        description="What the vendor's official SDK takes as base URL; left out, the kind's or the vendor's own.",
         validate_default=True,
     )
     keys: tuple[Key, ...] = Field(
@@ -359,10 +369,21 @@ class Provider(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_address(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "base_url" not in data and data.get("kind") in BASE_URLS:
-            return {**data, "base_url": BASE_URLS[data["kind"]]}
-        return data
+    def _as_usual(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(kind := data.get("kind"), str):
+            return data
+        usual: dict[str, Any] = {"base_url": BASE_URLS[kind]} if kind in BASE_URLS else {}
+        if kind == "compatible" and data.get("vendor") is None:
+            data = {**data, "vendor": compatible.GENERIC}
+        if isinstance(vendor := data.get("vendor"), str) and (row := compatible.rows().get(vendor)):
+            usual = ({"base_url": row.base_url} if row.base_url else {}) | ({"keys": []} if row.keyless else {})
+        return {**usual, **data}
+
+    @model_validator(mode="after")
+    def _vendor_of_its_kind(self) -> Self:
+        if self.vendor is not None and self.kind != "compatible":
+            raise wrong(f"is for kind compatible; kind {self.kind} is a vendor's own", "vendor")
+        return self
 
     @field_validator("keys")
     @classmethod
@@ -374,6 +395,11 @@ class Provider(_Part):
     def active(self) -> bool:
         """Whether calls can be made: it asks for no key, or has one."""
         return not self.keys or bool(self.secrets)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is said for its kind alone."""
+        return {} if self.vendor is None else {"vendor": self.vendor}
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -583,7 +609,9 @@ def _over(usual: Mapping[str, int], data: Any) -> Any:
 def model_card(config: Config, name: str) -> Card:
     """What the catalog knows of the model, with what the file says over it."""
     entry = config.models[name]
-    card = catalog.lookup(config.providers[entry.provider].kind, entry.upstream)
+    provider = config.providers[entry.provider]
+    usual = None if provider.vendor is None else compatible.rows()[provider.vendor].card
+    card = catalog.lookup(provider.kind, entry.upstream, usual)
     given = {key: price for key in PriceList.model_fields if (price := getattr(entry.prices, key)) is not None}
     if entry.prompt is not None:
         card = served(card, entry.prompt)
@@ -631,6 +659,8 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of the file."""
     found = Config.model_json_schema(by_alias=True)
     found["$defs"]["Provider"]["properties"]["kind"]["enum"] = kinds()
+    found["$defs"]["Provider"]["properties"]["vendor"]["anyOf"][0]["enum"] = list(compatible.rows())
+    found["$defs"]["Provider"]["required"].remove("keys")
     found["$defs"]["Choose"]["properties"]["by"]["enum"] = policies()
     for field, words in (("features", catalog.ABILITIES), ("serves", catalog.OPERATIONS)):
         found["$defs"]["ModelEntry"]["properties"][field]["anyOf"][0]["items"]["enum"] = sorted(words)

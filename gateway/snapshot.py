@@ -103,7 +103,8 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
         if not provider.active:
             continue
         transports.append(AiohttpTransport(name, provider.connections))
-        vendors[name] = providers.load(provider.kind)(name, provider.base_url, provider.secrets, transports[-1])
+        vendor = providers.load(provider.kind)
+        vendors[name] = vendor(name, provider.base_url, provider.secrets, transports[-1], **provider.settings)
     targets: dict[str, Target] = {}
     off: dict[str, str] = {}
     for name, entry in config.models.items():

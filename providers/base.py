@@ -113,11 +113,14 @@ class Endpoint(Protocol):
 class Vendor(Protocol):
     """What the composition root builds for each entry under `providers`, and closes in the end.
 
-    `base_url` is what the vendor's official SDK takes; `keys` are the vendor keys that calls take in turn.
+    `base_url` is what the vendor's official SDK takes; `keys` are the vendor keys that calls take in turn; `settings`
+    is what the configuration says for its kind alone.
     """
 
     name: str
     endpoints: Mapping[str, Endpoint]
     """By operation (`Call.operation`): those that the vendor itself serves."""
 
-    def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None: ...
+    def __init__(
+        self, name: str, base_url: str, keys: Sequence[str], transport: Transport, **settings: str
+    ) -> None: ...

@@ -33,18 +33,23 @@ _MILLION = Decimal(1_000_000)
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
 
-def lookup(kind: str, upstream: str) -> Card:
+def lookup(kind: str, upstream: str, usual: Card | None = None) -> Card:
     """The card of the vendor's model `upstream`: by its id, by an alias, by its id without a date.
 
-    A model that the catalog does not know gets its kind's card, without limits and prices; a kind that it does not
-    know is taken to speak OpenAI's dialect.
+    A model that the catalog does not know gets the card that is `usual` there, or else its kind's, without limits and
+    prices; a kind that it does not know is taken to speak OpenAI's dialect.
     """
     kinds, models = _load()
     for name in (upstream, _DATED.sub("", upstream)):
         card = models.get((kind, name))
         if card is not None:
             return card
-    return replace(kinds.get(kind, kinds["openai"]), id=upstream, kind=kind)
+    return replace(usual or kinds.get(kind, kinds["openai"]), id=upstream, kind=kind)
+
+
+def usual(kind: str, table: Mapping[str, Any], place: str) -> Card:
+    """The kind's card with what `table` says over it, in the words of `catalog.toml`. Raises ValueError."""
+    return _card(_load()[0][kind], table, place)
 
 
 def cost(usage: Usage, prices: Prices) -> Decimal | None:

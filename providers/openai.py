@@ -117,11 +117,20 @@ class Provider:
     auth: ClassVar[tuple[str, str]] = ("authorization", "Bearer ")
     """The header that the key is sent in, and what stands before it there."""
 
-    def __init__(self, name: str, base_url: str, keys: Sequence[str], transport: Transport) -> None:
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        keys: Sequence[str],
+        transport: Transport,
+        forms: Mapping[str, Form] | None = None,
+        auth: tuple[str, str] | None = None,
+    ) -> None:
         self.name = name
         plain = {"content-type": "application/json"}
-        header, scheme = self.auth
+        header, scheme = auth or self.auth
         headers = itertools.cycle([{**plain, header: scheme + key} for key in keys] or [plain])
         self.endpoints: Mapping[str, base.Endpoint] = {
-            operation: Endpoint(name, base_url, form, headers, transport) for operation, form in self.forms.items()
+            operation: Endpoint(name, base_url, form, headers, transport)
+            for operation, form in (forms or self.forms).items()
         }

@@ -29,21 +29,15 @@ def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes,
 
     `stream` says how the answer shall come, where that is not as the caller asked.
     """
-    body, dropped = prepare(call, model, call.stream if stream is None else stream)
-    refuse_dropped(model, dropped)
-    return dumps(body), dropped
-
-
-def prepare(call: Call, model: Model, stream: bool) -> tuple[Json, list[str]]:
-    """The request as the model's card wants it, and what was left out or bent for that."""
     body, dropped = fit(call, model)
     body["model"] = model.upstream
-    set_stream(body, stream)
+    set_stream(body, call.stream if stream is None else stream)
     bound(body, model.card, dropped)
     if model.card.unknown == "drop":
         for param in [param for param in body if param not in model.card.accepts]:
             leave_out(body, param, dropped)
-    return body, dropped
+    refuse_dropped(model, dropped)
+    return dumps(body), dropped
 
 
 def set_stream(body: Json, stream: bool) -> None:
@@ -266,7 +260,7 @@ class Reader:
             if self.amend(chunk):
                 data = dumps(chunk)
             if chunk.get("error"):
-                self.failure = decode_error(self._provider, 200, {}, data)
+                self.failure = self.fail(data)
                 break
             self._pass(chunk, data, batch)
         return batch
@@ -281,6 +275,10 @@ class Reader:
                 batch.append(self._held)
             elif self._split_off is not None:
                 batch.append(dumps(self._split_off))
+
+    def fail(self, data: bytes) -> TalariaError:
+        """What an error among the events stands for."""
+        return decode_error(self._provider, 200, {}, data)
 
     def amend(self, chunk: Json) -> bool:
         """Mends, in place, what a vendor says differently from OpenAI; True when something was."""
