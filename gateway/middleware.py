@@ -17,7 +17,7 @@ from typing import Any
 from gateway import errors
 from gateway.caller import Message, Receive, Send
 from gateway.config import is_loopback
-from gateway.wire import anthropic, openai
+from gateway.wire import Wire, anthropic, openai
 from providers.errors import InvalidRequest, TalariaError
 
 Scope = MutableMapping[str, Any]
@@ -98,7 +98,8 @@ class Door:
 def words(error: BaseException, scope: Scope) -> bytes:
     """An error's body, in the dialect that a request speaks."""
     exchange: Exchange = scope["exchange"]
-    return (anthropic if anthropic.is_spoken(scope) else openai).refusal(error, exchange.id)
+    wire: Wire = anthropic if anthropic.is_spoken(scope) else openai
+    return wire.refusal(error, exchange.id)
 
 
 async def refuse(error: BaseException, scope: Scope, send: Send) -> None:
