@@ -152,7 +152,9 @@ def test_features_replace_the_catalogs_abilities() -> None:
 
 
 def test_what_a_model_serves_replaces_what_the_catalog_says() -> None:
-    text = BASE.replace("    prices:", "    serves: [fim, completions]\n    fim_template: '{prefix}|{suffix}'\n    prices:")
+    text = BASE.replace(
+        "    prices:", "    serves: [fim, completions]\n    fim_template: '{prefix}|{suffix}'\n    prices:"
+    )
     found = config.model(parse(text), "haiku")
     assert found.card.serves == {"fim", "completions"}
     assert found.fim_template == "{prefix}|{suffix}"
@@ -227,8 +229,20 @@ BAD = [
     ("    prices:", "    on_unsupported: no\n    prices:", 12, "models.haiku.on_unsupported", "'error' or 'drop'"),
     ("    prices:", "    serves: [chats]\n    prices:", 12, "models.haiku.serves", "did you mean 'chat'?"),
     ("    prices:", "    serves: []\n    prices:", 12, "models.haiku.serves", "at least 1"),
-    ("    prices:", "    fim_template: '{prefix}'\n    prices:", 12, "models.haiku.fim_template", "{suffix} in it, once"),
-    ("    prices:", "    fim_template: '{suffix}'\n    prices:", 12, "models.haiku.fim_template", "{prefix} in it, once"),
+    (
+        "    prices:",
+        "    fim_template: '{prefix}'\n    prices:",
+        12,
+        "models.haiku.fim_template",
+        "{suffix} in it, once",
+    ),
+    (
+        "    prices:",
+        "    fim_template: '{suffix}'\n    prices:",
+        12,
+        "models.haiku.fim_template",
+        "{prefix} in it, once",
+    ),
     ("    prices:", "    fallback: smal\n    prices:", 12, "models.haiku.fallback", "did you mean 'small'?"),
     ("    provider: anthropic\n", "", 9, "models.haiku.provider", "is missing"),
     ("provider: anthropic\n", "provider: antropic\n", 10, "models.haiku.provider", "did you mean 'anthropic'?"),
