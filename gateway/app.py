@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from gateway import errors
+from gateway import errors, openapi
 from gateway.api import health, metrics, models
 from gateway.api.calls import Calls
 from gateway.api.count_tokens import CountTokens
@@ -158,7 +158,7 @@ def create_app(gateway: Gateway) -> Door:
     @api.get("/openapi.json", include_in_schema=False)
     async def document(request: Request) -> dict[str, Any]:
         gateway.identify(request.scope)
-        return api.openapi()
+        return described
 
     api.include_router(models.router(gateway))
     api.include_router(health.router(gateway))
@@ -167,6 +167,7 @@ def create_app(gateway: Gateway) -> Door:
         api.include_router(metrics.router(gateway))
     hot: dict[str, App] = {path: Calls(gateway, wire) for path, wire in WIRES.items()}
     hot["/v1/messages/count_tokens"] = CountTokens(gateway)
+    described = openapi.document(api.openapi(), WIRES)
     for path, app in hot.items():
         # The door is quicker; the route is there for all that is not a POST.
         api.router.routes.append(Route(path, app, methods=["POST"]))

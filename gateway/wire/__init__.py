@@ -34,6 +34,10 @@ class Wire(Protocol):
         """The word of `Call.operation`."""
 
     @property
+    def SCHEMA(self) -> Json:
+        """The JSON Schema of a request's body, as far as the gateway looks at it."""
+
+    @property
     def HEADERS(self) -> frozenset[bytes]:
         """Request headers that go on to a vendor which speaks the dialect itself; names in lower case."""
 

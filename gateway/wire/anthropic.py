@@ -15,7 +15,7 @@ import orjson
 from gateway import errors
 from gateway.wire import Request
 from gateway.wire.anthropic_chat import Translated
-from gateway.wire.checks import Check, integer, is_a, mistyped, number, one_of, show
+from gateway.wire.checks import Check, integer, is_a, mistyped, number, one_of, schema, show
 from gateway.wire.openai import hints, parse
 from providers.base import Batch, Endpoint
 from providers.errors import InvalidRequest, Overloaded, Overwhelmed, TalariaError
@@ -359,3 +359,4 @@ _CHECKS: dict[str, Check] = {
     "service_tier": one_of("auto", "standard_only"),
     "mcp_servers": is_a(list, "an array"),
 }
+SCHEMA = schema(_CHECKS, "model", "messages", "max_tokens")

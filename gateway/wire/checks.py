@@ -1,15 +1,35 @@
-"""What a parameter must be: checks that name the place, in OpenAI's words."""
+"""What a parameter must be: checks that name the place, in OpenAI's words, and describe themselves as JSON Schema."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from providers.errors import InvalidRequest
+from providers.types import Json
 
 Check = Callable[[str, Any], None]
 """Takes a parameter's name and value. Raises InvalidRequest."""
+
+_TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer"}
+_schemas: dict[Check, Json] = {}
+
+
+def described(schema: Json) -> Callable[[Check], Check]:
+    """Says what a check lets pass, at least."""
+
+    def note(check: Check) -> Check:
+        _schemas[check] = schema
+        return check
+
+    return note
+
+
+def schema(checks: Mapping[str, Check], *required: str) -> Json:
+    """The JSON Schema of a body that `checks` are held against; `required` are the parameters it must have."""
+    described = {name: _schemas.get(check, {}) for name, check in checks.items()}
+    return {"type": "object", "required": list(required), "properties": described}
 
 
 def show(value: object) -> str:
@@ -55,7 +75,7 @@ def number(low: float, high: float) -> Check:
                 code=f"decimal_{word}_value" if isinstance(bound, float) else f"integer_{word}_value",
             )
 
-    return check
+    return described({"type": "number", "minimum": low, "maximum": high})(check)
 
 
 def integer(low: int, high: int) -> Check:
@@ -67,7 +87,7 @@ def integer(low: int, high: int) -> Check:
             raise mistyped(name, "an integer", value)
         within(name, value)
 
-    return check
+    return described({"type": "integer", "minimum": low, "maximum": high})(check)
 
 
 def is_a(kind: type, expected: str) -> Check:
@@ -77,7 +97,7 @@ def is_a(kind: type, expected: str) -> Check:
         if type(value) is not kind:
             raise mistyped(name, expected, value)
 
-    return check
+    return described({"type": _TYPES[kind]})(check)
 
 
 def one_of(*words: str) -> Check:
@@ -91,4 +111,4 @@ def one_of(*words: str) -> Check:
                 code="invalid_value",
             )
 
-    return check
+    return described({"type": "string", "enum": list(words)})(check)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.wire import Request, openai
-from gateway.wire.checks import Check, integer, is_a, mistyped
+from gateway.wire.checks import Check, described, integer, is_a, mistyped, schema
 from providers.base import Batch, Endpoint, Stream
 from providers.errors import InvalidRequest, Unsupported
 from providers.lenient import dumps, loads
@@ -189,6 +189,19 @@ def _unsupported(model: Model, param: str, why: str) -> Unsupported:
 # --- What a request must be ---
 
 
+TOKENS: Json = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+BATCH: Json = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_PROMPTS},
+        TOKENS,
+        {"type": "array", "items": TOKENS, "minItems": 1, "maxItems": MAX_PROMPTS},
+    ]
+}
+"""One text or several, as such or in tokens."""
+
+
+@described(BATCH)
 def _prompt(name: str, value: Any) -> None:
     if type(value) is str:
         return
@@ -240,3 +253,4 @@ CHECKS: dict[str, Check] = {
     "best_of": integer(0, 20),
     "logprobs": integer(0, 5),
 }
+SCHEMA = schema(CHECKS, "model", "prompt")

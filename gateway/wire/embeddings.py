@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.wire import Request, openai
-from gateway.wire.checks import Check, integer, is_a, mistyped, one_of
-from gateway.wire.completions import check_batch
+from gateway.wire.checks import Check, described, integer, is_a, mistyped, one_of, schema
+from gateway.wire.completions import BATCH, check_batch
 from providers.base import Endpoint
 from providers.errors import InvalidRequest
 from providers.types import Model
@@ -32,6 +32,7 @@ def through(endpoints: Mapping[str, Endpoint], model: Model) -> Endpoint | None:
     return None
 
 
+@described(BATCH)
 def _input(name: str, value: Any) -> None:
     if type(value) is str:
         value = [value]
@@ -42,6 +43,7 @@ def _input(name: str, value: Any) -> None:
         raise InvalidRequest(f"Invalid '{name}': an empty string has no vector.", param=name, code="invalid_value")
 
 
+@described({"const": False})
 def _no_stream(name: str, value: Any) -> None:
     is_a(bool, "a boolean")(name, value)
     if value:
@@ -57,3 +59,4 @@ CHECKS: Mapping[str, Check] = {
     "metadata": openai.CHECKS["metadata"],
     "stream": _no_stream,
 }
+SCHEMA = schema(CHECKS, "model", "input")

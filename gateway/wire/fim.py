@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.wire import Request, openai
-from gateway.wire.checks import Check, integer, is_a, mistyped, number
+from gateway.wire.checks import Check, described, integer, is_a, mistyped, number, schema
 from providers.base import Endpoint, Stream
 from providers.errors import InvalidRequest, Unsupported
 from providers.types import Call, Model, Reply, Timeouts
@@ -98,18 +98,21 @@ def fill(template: str, prefix: str, suffix: str) -> str:
 # --- What a request must be ---
 
 
+@described({"type": "integer", "minimum": -1, "maximum": 1000, "not": {"const": 0}})
 def _top_k(name: str, value: Any) -> None:
     integer(-1, 1000)(name, value)
     if value == 0:
         raise InvalidRequest("Invalid 'top_k': expected -1, or 1 to 1000.", param=name, code="invalid_value")
 
 
+@described({"type": "number", "exclusiveMinimum": 0})
 def _repetition_penalty(name: str, value: Any) -> None:
     number(0.0, 1e9)(name, value)
     if value == 0:
         raise InvalidRequest(f"Invalid '{name}': expected a value above 0.", param=name, code="decimal_below_min_value")
 
 
+@described({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 def _stop(name: str, value: Any) -> None:
     if type(value) is str:
         return
@@ -129,3 +132,4 @@ CHECKS: Mapping[str, Check] = {
     "repetition_penalty": _repetition_penalty,
     "stop": _stop,
 }
+SCHEMA = schema(CHECKS, "model", "prompt")

@@ -14,7 +14,7 @@ import orjson
 
 from gateway import errors
 from gateway.wire import Request
-from gateway.wire.checks import Check, integer, is_a, listed, mistyped, number, one_of, show
+from gateway.wire.checks import Check, described, integer, is_a, listed, mistyped, number, one_of, schema, show
 from providers.base import Batch, Endpoint
 from providers.errors import InvalidRequest
 from providers.snapshots import MODES
@@ -366,6 +366,7 @@ def _request_needs(body: Json, needs: dict[str, str]) -> None:
         needs["diffusing"] = "diffusing"
 
 
+@described({"type": "array", "items": {"type": "object", "required": ["role"]}, "minItems": 1})
 def _messages(name: str, value: Any) -> None:
     if type(value) is not list:
         raise mistyped(name, "an array of objects", value)
@@ -377,6 +378,7 @@ def _messages(name: str, value: Any) -> None:
         )
 
 
+@described({"type": "string", "minLength": 1, "maxLength": 256})
 def _model(name: str, value: Any) -> None:
     if type(value) is not str:
         raise mistyped(name, "a string", value)
@@ -384,6 +386,7 @@ def _model(name: str, value: Any) -> None:
         raise InvalidRequest("Invalid 'model': expected a name of at most 256 printable characters.", param=name)
 
 
+@described({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 4}]})
 def _stop(name: str, value: Any) -> None:
     if type(value) is str:
         return
@@ -397,6 +400,7 @@ def _stop(name: str, value: Any) -> None:
         )
 
 
+@described({"type": "object", "properties": {"include_usage": {"type": "boolean"}}})
 def _stream_options(name: str, value: Any) -> None:
     if type(value) is not dict:
         raise mistyped(name, "an object", value)
@@ -405,6 +409,7 @@ def _stream_options(name: str, value: Any) -> None:
             raise mistyped(f"{name}.{option}", "a boolean", value[option])
 
 
+@described({"type": "object", "maxProperties": 24})
 def _metadata(name: str, value: Any) -> None:
     if type(value) is not dict:
         raise mistyped(name, "an object", value)
@@ -412,6 +417,7 @@ def _metadata(name: str, value: Any) -> None:
         raise InvalidRequest(f"Invalid '{name}': too many properties.", param=name, code="object_above_max_properties")
 
 
+@described({"type": "array", "items": {"type": "object", "required": ["type"]}})
 def _tools(name: str, value: Any) -> None:
     if type(value) is not list:
         raise mistyped(name, "an array of objects", value)
@@ -486,6 +492,7 @@ def _function_call(name: str, value: Any) -> None:
         raise mistyped(name, "a string or an object with a 'name'", value)
 
 
+@described({"type": "object", "required": ["type"]})
 def _response_format(name: str, value: Any) -> None:
     if type(value) is not dict:
         raise mistyped(name, "an object", value)
@@ -534,3 +541,4 @@ CHECKS: dict[str, Check] = {
     "store": is_a(bool, "a boolean"),
     "diffusing": is_a(bool, "a boolean"),
 }
+SCHEMA = schema(CHECKS, "model", "messages")
