@@ -216,9 +216,11 @@ def _guard(body: Json) -> None:
                         deeper.append((value, _SCHEMA))
                     elif manner == _SCHEMA and name in _SCHEMA_NAMES and kind is dict:
                         deeper.extend((each, _SCHEMA) for each in value.values() if isinstance(each, (dict, list)))
-                    elif manner == _SCHEMA and name in _SCHEMA_DATA:
-                        deeper.append((value, _DATA))
-                    elif name == "input_examples" or (name == "input" and node.get("type") in _CALLED):
+                    elif (
+                        (manner == _SCHEMA and name in _SCHEMA_DATA)
+                        or name == "input_examples"
+                        or (name == "input" and node.get("type") in _CALLED)
+                    ):
                         deeper.append((value, _DATA))
                     else:
                         deeper.append((value, manner))
