@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+from providers.errors import InvalidRequest
+from providers.lenient import loads
 from providers.types import Json
 
 MOST_CALLS = 1024
@@ -14,6 +16,18 @@ def calls(message: Json) -> list[Json]:
     """The tool calls of a message or a delta."""
     found = message.get("tool_calls")
     return [call for call in found if isinstance(call, dict)] if isinstance(found, list) else []
+
+
+def arguments(call: Json) -> Json:
+    """What a tool is called with, for vendors that want an object. Raises InvalidRequest where it is none."""
+    text = call["function"].get("arguments") or "{}"
+    try:
+        parsed = loads(text.encode())
+    except (AttributeError, ValueError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise InvalidRequest("a tool call's arguments must be a JSON object", param="messages")
+    return parsed
 
 
 def mend_call(call: Json) -> bool:
