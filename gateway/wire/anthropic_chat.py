@@ -347,12 +347,13 @@ def answer(raw: bytes, tally: Tally) -> Json:
         choice = completion["choices"][0]
         message = choice["message"]
         content = _content(message)
-        finish = choice.get("finish_reason")
+        stop = STOPS.get(choice.get("finish_reason"), "end_turn")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise BadReply("the answer is not a chat completion") from None
     called = content[-1:] and content[-1]["type"] == "tool_use"
     sequence = choice.get("stop_sequence")
-    stop = "stop_sequence" if isinstance(sequence, str) else STOPS.get(finish, "end_turn")
+    if isinstance(sequence, str):
+        stop = "stop_sequence"
     if message.get("refusal"):
         stop = "refusal"
     elif called and stop in ("end_turn", "stop_sequence"):

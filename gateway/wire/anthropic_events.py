@@ -87,13 +87,10 @@ class Writer:
     def write(self, batch: Batch) -> Batch:
         out: Batch = []
         for raw in batch:
-            chunk = loads(raw)
-            self._begin(out, chunk)
-            for choice in chunk.get("choices") or ():
-                self._delta(out, choice.get("delta") or {})
-                if choice.get("finish_reason"):
-                    self._finish = choice["finish_reason"]
-                    self._sequence = choice.get("stop_sequence")
+            try:
+                self._chunk(out, loads(raw))
+            except (AttributeError, TypeError, ValueError):
+                self._tally.malformed += 1
         return out
 
     def end(self) -> Batch:
@@ -106,6 +103,14 @@ class Writer:
         out.append(_event("message_delta", delta=change, usage=usage_json(self._tally.usage)))
         out.append(_event("message_stop"))
         return out
+
+    def _chunk(self, out: Batch, chunk: Json) -> None:
+        self._begin(out, chunk)
+        for choice in chunk.get("choices") or ():
+            self._delta(out, choice.get("delta") or {})
+            if isinstance(choice.get("finish_reason"), str):
+                self._finish = choice["finish_reason"]
+                self._sequence = choice.get("stop_sequence")
 
     def _stop(self) -> str:
         stop = STOPS.get(self._finish or "stop", "end_turn")
@@ -120,7 +125,6 @@ class Writer:
     def _begin(self, out: Batch, chunk: Json) -> None:
         if self._begun:
             return
-        self._begun = True
         message: Json = {
             "id": chunk.get("id") or f"msg_{time.time_ns():x}",
             "type": "message",
@@ -131,6 +135,7 @@ class Writer:
             "stop_sequence": None,
             "usage": usage_json(None),
         }
+        self._begun = True
         out.append(_event("message_start", message=message))
 
     def _delta(self, out: Batch, delta: Json) -> None:
@@ -162,8 +167,9 @@ class Writer:
             id = call.get("id") or f"call_{number}"
             start: Json = {"type": "tool_use", "id": id, "name": function.get("name") or "", "input": {}}
             block = self._tools[number] = self._add(out, _Block("tool_use", start))
-        if function.get("arguments"):
-            self._tell(out, block, function["arguments"])
+        arguments = function.get("arguments")
+        if isinstance(arguments, str) and arguments:
+            self._tell(out, block, arguments)
 
     def _add(self, out: Batch, block: _Block) -> _Block:
         self._open.append(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -342,6 +343,54 @@ def _text(message: dict[str, Any]) -> str:
 def pieces(draw: st.DrawFn, text: str) -> list[str]:
     cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=4)))
     return [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+
+junk = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), words),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "id",
+                    "model",
+                    "choices",
+                    "delta",
+                    "finish_reason",
+                    "content",
+                    "tool_calls",
+                    "index",
+                    "function",
+                    "name",
+                    "arguments",
+                    "reasoning_content",
+                    "refusal",
+                    "message",
+                    "stop_sequence",
+                    "text",
+                ]
+            ),
+            inner,
+            max_size=5,
+        ),
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.lists(junk, max_size=5), junk)
+@settings(max_examples=200)
+def test_chunks_that_are_none_disturb_nobody(chunks, choice):
+    tally = Tally()
+    writer = Writer(tally)
+    raw = [json.dumps(chunk).encode() for chunk in [*chunks, {"choices": [choice]}, {"choices": [{"delta": choice}]}]]
+    blocks = writer.write([*raw, b"{half"]) + writer.end()
+    assert tally.malformed >= 1
+    assert blocks[0].startswith(b"event: message_start\n")
+    assert blocks[-1].startswith(b"event: message_stop\n")
+    for body in ({"choices": [choice]}, {"choices": [{"message": choice}]}, choice):
+        with contextlib.suppress(errors.BadReply):
+            assert answer(json.dumps(body).encode(), tally)["type"] == "message"
 
 
 @st.composite
