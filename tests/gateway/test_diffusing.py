@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from tests.fleet import Serving, Simulator, http
+from tests.fleet import Serving, Simulator, http, serving
 
 TEXT = "the tide turns twice a day and nobody on the shore is asked whether it may"
 MESSAGES: list[Any] = [{"role": "user", "content": f"say exactly: {TEXT}"}]
@@ -103,6 +103,24 @@ def test_the_text_is_asked_for_again_when_snapshots_break_off(
     answer = asked(gateway, headers={"x-talaria-latency-class": "interactive"})
     assert contents(chunks_of(answer)) == [TEXT]
     assert answer.headers["x-talaria-attempts"] == "2"
+
+
+def test_another_model_answers_when_one_never_settles(simulator: Simulator) -> None:
+    text = f"""\
+version: 1
+server: {{listen: "127.0.0.1:0", auth: none}}
+providers:
+  inception: {{kind: inception, base_url: "{simulator.url}/inception/v1", keys: [{{id: main, value: test}}]}}
+models:
+  mercury: {{provider: inception, upstream: mercury-2, fallback: newer}}
+  mercury-3: {{provider: inception}}
+fallbacks: {{newer: [mercury-3]}}
+"""
+    simulator.faults({"vendor": "inception", "model": "mercury-2", "kind": "cut", "after_events": 3})
+    with serving(text) as gateway:
+        answer = asked(gateway)
+    assert contents(chunks_of(answer)) == [TEXT]
+    assert answer.headers["x-talaria-model"] == "mercury-3"
 
 
 def test_raw_snapshots_that_break_off_are_an_error(gateway: Serving, simulator: Simulator) -> None:
