@@ -12,7 +12,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from providers import catalog, errors
-from providers.http import HttpxTransport
+from providers.http_httpx import HttpxTransport
 from providers.inception import Final, Provider, Raw
 from providers.lenient import dumps
 from providers.sse import Event
