@@ -19,14 +19,11 @@ from providers.openai import Form
 from providers.openai_tools import arguments, new_id
 from providers.types import Call, Json, Model, Reply, Tally, Usage
 
-__all__ = ["Provider", "Reader", "decode", "decode_error", "decode_usage", "encode"]
-
 FINISH = {"STOP": "stop", "MAX_TOKENS": "length"} | dict.fromkeys(
     ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"), "content_filter"
 )
 BROKEN = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MISSING_THOUGHT_SIGNATURE"})
 """Ends of an answer that is none."""
-
 UNSIGNED = "skip_thought_signature_validator"
 """Google's word for a call whose signature nobody has, as when another model made it."""
 
@@ -38,10 +35,9 @@ CONFIG = {"temperature": "temperature", "top_p": "topP", "top_k": "topK", "seed"
 }
 CODES = {"FAILED_PRECONDITION": "insufficient_quota", "API_KEY_INVALID": "invalid_api_key"}
 TOO_LONG = "The input token count"
-
 _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^,]*)?;base64,(.*)", re.DOTALL)
 _MODEL, _STREAM = "/models/{upstream}", "streamGenerateContent?alt=sse"
-_NO_ANSWER = (AttributeError, KeyError, TypeError, ValueError)
+_NO_ANSWER = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
 
 def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes, list[str]]:
@@ -49,7 +45,7 @@ def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes,
     body, dropped = fit(call, model)
     effort = body.pop("reasoning_effort", None)
     openai_chat.bound(body, model.card, dropped)
-    for param in [param for param in body if param not in model.card.accepts]:
+    for param in sorted(body.keys() - model.card.accepts):
         leave_out(body, param, dropped)
     system, contents = _conversation(body["messages"], model, dropped)
     request: Json = {"contents": contents} | ({"systemInstruction": {"parts": system}} if system else {})
@@ -59,13 +55,12 @@ def encode(call: Call, model: Model, stream: bool | None = None) -> tuple[bytes,
         named = {} if isinstance(choice, str) else {"allowedFunctionNames": [choice["function"]["name"]]}
         request["toolConfig"] = {"functionCallingConfig": {"mode": "ANY" if named else MODES[choice], **named}}
     config = {theirs: body[ours] for ours, theirs in CONFIG.items() if body.get(ours) is not None}
-    if isinstance(config.get("stopSequences"), str):
-        config["stopSequences"] = [config["stopSequences"]]
+    if isinstance(stop := config.get("stopSequences"), str):
+        config["stopSequences"] = [stop]
     wanted = body.get("response_format") or {}
     if wanted.get("type") in ("json_object", "json_schema"):
-        config["responseMimeType"] = "application/json"
-        if schema := (wanted.get("json_schema") or {}).get("schema"):
-            config["responseJsonSchema"] = schema
+        schema = (wanted.get("json_schema") or {}).get("schema")
+        config |= {"responseMimeType": "application/json"} | ({"responseJsonSchema": schema} if schema else {})
     if effort in model.card.reasoning:
         told = model.card.reasoning[effort]
         level = {"thinkingLevel": told} if isinstance(told, str) else {"thinkingBudget": told or 0}
@@ -159,10 +154,9 @@ class Reader(openai_chat.Reader):
         try:
             told = _completion(chunk, self._name, self._tally, "delta", self._calls)
         except _NO_ANSWER:
-            self._tally.malformed += 1
-            told = {"choices": []}
+            told = {}
         chunk.clear()
-        chunk.update(told if "error" in told else {**told, "created": self._created})
+        chunk.update({**told, "created": self._created} if told else {})
         return True
 
 
@@ -170,14 +164,15 @@ def _completion(answer: Json, name: str, tally: Tally, part: str, calls: dict[in
     """An answer or an event in OpenAI's form, or an `error`; `calls` counts the tool calls of each choice so far."""
     blocked = (answer.get("promptFeedback") or {}).get("blockReason")
     if "error" in answer or (blocked and not answer.get("candidates")):
-        refusal = {"message": f"the prompt was blocked: {blocked}", "code": "content_filter"}
-        return {"error": answer.get("error") or refusal}
+        return {"error": answer.get("error") or {"message": f"prompt blocked: {blocked}", "code": "content_filter"}}
     choices: list[Json] = []
     for candidate in answer.get("candidates") or ():
         index, finish = candidate.get("index", 0), candidate.get("finishReason")
         if finish in BROKEN:
             return {"error": {"message": f"the answer broke off: {finish}", "code": 500}}
-        said = _said(candidate, part, calls.get(index, 0))
+        said = _said(candidate, None if part == "message" else calls.get(index, 0))
+        # Accumulators add roles up, so that only the first delta may have one.
+        said = said if index in calls else {"role": "assistant", "refusal": None, **said}
         calls[index] = calls.get(index, 0) + len(said.get("tool_calls", ()))
         if finish and finish not in FINISH:
             tally.unknown_finish = str(finish)
@@ -191,8 +186,8 @@ def _completion(answer: Json, name: str, tally: Tally, part: str, calls: dict[in
     return envelope | ({"usage": _usage(usage)} if usage else {})
 
 
-def _said(candidate: Json, part: str, before: int) -> Json:
-    """A message, or a delta after `before` tool calls."""
+def _said(candidate: Json, before: int | None) -> Json:
+    """What was said: in a message, or in a delta after `before` tool calls."""
     content, thoughts = "", ""
     calls: list[Json] = []
     for each in (candidate.get("content") or {}).get("parts") or ():
@@ -201,24 +196,22 @@ def _said(candidate: Json, part: str, before: int) -> Json:
             told = {"id": call.get("id") or new_id(), "type": "function", "function": function}
             if signature := each.get("thoughtSignature"):
                 told["extra_content"] = {"google": {"thought_signature": signature}}
-            calls.append(({"index": before + len(calls)} if part == "delta" else {}) | told)
+            calls.append(told if before is None else {"index": before + len(calls), **told})
         elif each.get("thought"):
             thoughts += each.get("text") or ""
         else:
             content += each.get("text") or ""
-    said: Json = {"role": "assistant", "content": content if content or not calls else None}
-    said |= {"refusal": None} if part == "message" else {}
+    said: Json = {"content": content if content or not calls else None}
     return said | ({"reasoning_content": thoughts} if thoughts else {}) | ({"tool_calls": calls} if calls else {})
 
 
 def _usage(counts: Json) -> Json:
-    """OpenAI's shape. Thoughts are output, which Gemini counts beside `candidatesTokenCount`."""
+    """OpenAI's shape: thoughts are output, which Gemini counts apart."""
     names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
     asked, tools, said, thought = (int(counts.get(name) or 0) for name in names)
+    prompt, completion = asked + tools, said + thought
     return {
-        "prompt_tokens": asked + tools,
-        "completion_tokens": said + thought,
-        "total_tokens": asked + tools + said + thought,
+        **{"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
         "prompt_tokens_details": {"cached_tokens": counts.get("cachedContentTokenCount") or 0},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
@@ -235,11 +228,11 @@ def decode_error(provider: str, status: int, headers: Mapping[str, str], body: b
         told = loads(body)
         error = (told[0] if isinstance(told, list) else told)["error"]
         details = [detail for detail in error.get("details") or () if isinstance(detail, dict)]
-        text = str(error.get("message") or "")
-    except (*_NO_ANSWER, IndexError):
+        words = (error.get("status"), *(detail.get("reason") for detail in details))
+        code = next((CODES[word] for word in words if word in CODES), error.get("code"))
+    except _NO_ANSWER:
         return openai_errors.decode_error(provider, status, headers, b"")
-    words = [error.get("status"), *(detail.get("reason") for detail in details)]
-    code = next((code for word, code in CODES.items() if word in words), error.get("code"))
+    text = str(error.get("message") or "")
     for detail in details:
         if re.fullmatch(r"[0-9.]+s", str(detail.get("retryDelay"))):
             headers = {"retry-after": detail["retryDelay"][:-1], **headers}

@@ -258,6 +258,9 @@ class Reader:
                 self._tally.malformed += 1
                 continue
             if self.amend(chunk):
+                if not chunk:
+                    self._tally.malformed += 1
+                    continue
                 data = dumps(chunk)
             if chunk.get("error"):
                 self.failure = self.fail(data)
@@ -281,7 +284,10 @@ class Reader:
         return decode_error(self._provider, 200, {}, data)
 
     def amend(self, chunk: Json) -> bool:
-        """Mends, in place, what a vendor says differently from OpenAI; True when something was."""
+        """Mends, in place, what a vendor says differently from OpenAI; True when something was.
+
+        A chunk that is left empty could not be read.
+        """
         return False
 
     def _pass(self, chunk: Json, data: bytes, batch: Batch) -> None:
