@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 from tests import fleet
 
+pytest_plugins = ["tests.capabilities"]
+
 # Machines are slow at times: how long an example takes says nothing of the code.
 settings.register_profile("talaria", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("talaria")
