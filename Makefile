@@ -14,7 +14,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types format clean
+.PHONY: help run test check lint types format capabilities clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
@@ -39,6 +39,9 @@ types: .venv/.complete
 format: .venv/.complete ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+capabilities: .venv/.complete ## Run what shows abilities, and write docs/capabilities.md
+	$(BIN)/pytest -n $(WORKERS) -m ability --capabilities write
 
 clean: ## Remove all that these commands made
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -1,7 +1,7 @@
 """The table of what works with which vendor: a cell for each ability whose marked tests passed.
 
 A test that shows an ability says so: `@pytest.mark.ability("tools")`, with `vendor=` or, where it is parametrised by
-`model`, with the module's VENDORS; `only=` names the vendors for which it shows it. `pytest --capabilities write` makes
+`vendor` or `model`, for that one, by the module's VENDORS; `only=` names the vendors for which it shows it. `pytest --capabilities write` makes
 the table from what passed, `--capabilities check` holds it against that, and `--capabilities list` prints, without
 running anything, the cells that the marks speak of.
 """
@@ -45,8 +45,8 @@ def cells(item: pytest.Item) -> Iterator[Cell]:
     for mark in item.iter_markers("ability"):
         vendor = mark.kwargs.get("vendor")
         if vendor is None:
-            model = item.callspec.params["model"]  # type: ignore[attr-defined]
-            vendor = item.module.VENDORS[model]  # type: ignore[attr-defined]
+            given: dict[str, str] = item.callspec.params  # type: ignore[attr-defined]
+            vendor = given.get("vendor") or item.module.VENDORS[given["model"]]  # type: ignore[attr-defined]
         if vendor in mark.kwargs.get("only", NAMES):
             for ability in mark.args:
                 if vendor not in NAMES or ability not in ABILITIES:

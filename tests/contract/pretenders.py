@@ -55,6 +55,9 @@ class Pretenders:
             assert headers["x-goog-api-key"] == "test"
             return self.gemini(body, stream="streamGenerateContent" in last)
         assert headers["authorization"] == "Bearer test"
+        if last == "embeddings":
+            data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}]
+            return whole(200, {"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": 2}})
         if vendor == "mistral":
             for name in body.keys() - KNOWN:
                 detail = {"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted"}

@@ -78,6 +78,7 @@ def results(message: Any) -> list[Any]:
 # --- what works ---
 
 
+@pytest.mark.ability("Anthropic's dialect")
 @MODELS
 def test_a_plain_question_is_answered(sdk, simulator, model):
     answer = sdk.messages.create(**ask(model, "say exactly: good day", system="Be brief."))
@@ -100,6 +101,7 @@ def test_headers_tell_who_served(sdk, model):
     assert answer.headers["request-id"] == answer.headers["x-request-id"]
 
 
+@pytest.mark.ability("Anthropic's dialect")
 @MODELS
 def test_a_streamed_answer_adds_up(sdk, simulator, model):
     with sdk.messages.stream(**ask(model, "write 60 words")) as stream:
@@ -125,6 +127,7 @@ def test_a_raw_stream_has_every_event_in_its_place(sdk, model):
     assert kinds.count("content_block_start") == kinds.count("content_block_stop") >= 1
 
 
+@pytest.mark.ability("Anthropic's dialect")
 @MODELS
 @pytest.mark.parametrize("stream", [False, True])
 def test_tools_go_there_and_back(sdk, model, stream):

@@ -100,6 +100,7 @@ def test_keys_open_the_gateway_and_nothing_else_does(simulator):
     assert len(simulator.requests()) == 1
 
 
+@pytest.mark.ability("typed errors")
 @MODELS
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_vendor_that_is_busy_is_a_rate_limit_with_its_pause(plain, simulator, model, stream):
@@ -114,6 +115,7 @@ def test_a_vendor_that_is_busy_is_a_rate_limit_with_its_pause(plain, simulator, 
     assert plain.chat.completions.create(**ask(model)).choices
 
 
+@pytest.mark.ability("typed errors")
 @MODELS
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [500, 503, 529])

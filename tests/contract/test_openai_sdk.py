@@ -52,6 +52,7 @@ def said(chunks: list[Any]) -> str:
     return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
 
+@pytest.mark.ability("chat")
 @MODELS
 def test_a_plain_answer(sdk, simulator, model):
     answer = sdk.chat.completions.create(**ask(model))
@@ -99,6 +100,7 @@ def test_a_stream_without_usage_has_none(sdk, gateway, model, options):
     assert gateway.metric("talaria_tokens_total", model=model, type="output") > before
 
 
+@pytest.mark.ability("streams")
 @MODELS
 def test_the_accumulator_of_the_sdk_has_the_whole_answer(sdk, model):
     whole = sdk.chat.completions.create(**ask(model))
@@ -110,6 +112,7 @@ def test_the_accumulator_of_the_sdk_has_the_whole_answer(sdk, model):
     assert final.usage.completion_tokens == whole.usage.completion_tokens
 
 
+@pytest.mark.ability("tools")
 @MODELS
 def test_a_tool_is_called_and_its_result_answered(sdk, model):
     question = {"role": "user", "content": "What is the weather in Oslo?"}
@@ -156,6 +159,7 @@ def test_parallel_calls_can_be_forbidden_or_the_wish_is_named_as_dropped(sdk, mo
         assert len(answer.parse().choices[0].message.tool_calls) == 1
 
 
+@pytest.mark.ability("streamed tools")
 @MODELS
 def test_streamed_tool_calls_add_up_to_the_whole_ones(sdk, model):
     asked = ask(model, "Use weather and clock in parallel", tools=[WEATHER, CLOCK])
@@ -215,6 +219,7 @@ def test_a_choice_among_allowed_tools_is_obeyed_or_refused_in_the_open(sdk, mode
         assert {call.function.name for call in calls} == {"clock"}
 
 
+@pytest.mark.ability("JSON schema")
 @MODELS
 def test_an_answer_parses_into_a_pydantic_model(sdk, model):
     asked = ask(model, "Describe the sandals of Hermes")
@@ -243,6 +248,7 @@ def test_json_mode_answers_with_an_object(sdk, model):
     assert json.loads(said(chunks)) == json.loads(answer.choices[0].message.content)
 
 
+@pytest.mark.ability("images", only=("openai", "anthropic"))
 @MODELS
 def test_an_image_is_seen_or_refused_in_the_open(sdk, simulator, model):
     if model == "mercury":
@@ -319,6 +325,7 @@ def test_a_refusal_of_a_format_is_in_the_parsed_message(sdk):
     assert parsed.choices[0].message.refusal
 
 
+@pytest.mark.ability("reasoning", vendor="anthropic")
 def test_effort_makes_claude_reason_and_the_reasoning_can_be_read(sdk):
     plain = sdk.chat.completions.create(**ask("claude-haiku"))
     assert plain.usage.completion_tokens_details.reasoning_tokens == 0

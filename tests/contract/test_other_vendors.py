@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import pydantic
 import pytest
@@ -136,6 +137,40 @@ def test_a_streamed_call_adds_up(sdk, model):
 def test_an_answer_parses_into_a_pydantic_model(sdk, model):
     answer = sdk.chat.completions.parse(**ask(model), response_format=City)
     assert answer.choices[0].message.parsed == City(city="Oslo")
+
+
+@pytest.mark.ability("completions")
+@MODELS
+def test_a_text_is_completed_through_chat(sdk, model):
+    answer = sdk.completions.create(model=model, prompt="Where?")
+    assert (answer.object, answer.choices[0].text, answer.usage.total_tokens) == ("text_completion", "Oslo.", 12)
+    parts = list(sdk.completions.create(model=model, prompt="Where?", stream=True))
+    assert "".join(part.choices[0].text for part in parts if part.choices) == "Oslo."
+
+
+@pytest.mark.ability("embeddings", vendor="compatible")
+def test_a_text_has_a_vector(sdk, behind):
+    found = sdk.embeddings.create(model="small", input="Where?", encoding_format="float")
+    assert found.data[0].embedding == [0.5, -0.25]
+    assert behind[0].seen[-1][0] == "/mistral/v1/embeddings"
+
+
+@pytest.mark.ability("Anthropic's dialect")
+@MODELS
+def test_anthropics_sdk_asks_and_calls_tools(behind, model):
+    asked: Any = {"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "Where?"}]}
+    tool: Any = {"name": "weather", "input_schema": WEATHER["function"]["parameters"]}
+    with anthropic.Anthropic(base_url=behind[1].url, api_key="none", max_retries=0, timeout=20) as client:
+        answer = client.messages.create(**asked)
+        with client.messages.stream(**asked) as stream:
+            streamed = stream.get_final_message()
+        called = client.messages.create(**asked, tools=[tool])
+    assert [message.content[0].text for message in (answer, streamed)] == ["Oslo.", "Oslo."]
+    assert (called.content[0].name, called.content[0].input, called.stop_reason) == (
+        "weather",
+        {"city": "Oslo"},
+        "tool_use",
+    )
 
 
 @pytest.mark.ability("images")

@@ -18,6 +18,13 @@ from tests.fleet import Serving, Simulator
 
 NATIVE, THROUGH_CHAT = "instruct", ("mercury", "gpt-4.1-nano", "claude-haiku")
 EVERY = pytest.mark.parametrize("model", [NATIVE, *THROUGH_CHAT])
+VENDORS = {
+    "instruct": "openai",
+    "mercury": "inception",
+    "mercury-edit-2": "inception",
+    "gpt-4.1-nano": "openai",
+    "claude-haiku": "anthropic",
+}
 PROMPT = "say exactly: wings, and a hat"
 EMBED = "text-embedding-3-small"
 
@@ -46,6 +53,7 @@ def closeness(one: list[float], other: list[float]) -> float:
 # --- Completions ---
 
 
+@pytest.mark.ability("completions")
 @EVERY
 def test_a_text_is_completed(sdk: openai.OpenAI, simulator: Simulator, model: str) -> None:
     answer = sdk.completions.create(model=model, prompt=PROMPT)
@@ -185,6 +193,7 @@ def test_a_refusal_ends_as_filtered(sdk: openai.OpenAI, stream: bool) -> None:
 # --- Embeddings ---
 
 
+@pytest.mark.ability("embeddings", vendor="openai")
 def test_vectors_come_in_both_encodings(sdk: openai.OpenAI, simulator: Simulator) -> None:
     floats = sdk.embeddings.create(model=EMBED, input="winged sandals", encoding_format="float")
     decoded = sdk.embeddings.create(model=EMBED, input="winged sandals")
@@ -255,6 +264,7 @@ def test_the_vendors_own_limits_are_told(sdk: openai.OpenAI) -> None:
 # --- Fill-in-the-middle ---
 
 
+@pytest.mark.ability("fill-in-the-middle")
 @pytest.mark.parametrize("model", ["mercury-edit-2", "instruct"])
 def test_a_gap_is_filled(filler: inceptionai.Inception, simulator: Simulator, model: str) -> None:
     answer = filler.fim.completions.create(model=model, prompt="say exactly: n - 1", suffix="\n)", max_tokens=64)

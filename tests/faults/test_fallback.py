@@ -33,6 +33,7 @@ BEFORE_ANYTHING = [
 ]
 
 
+@pytest.mark.ability("fallback", vendor="inception")
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("fault", BEFORE_ANYTHING, ids=lambda fault: f"{fault['kind']}{fault.get('status', '')}")
 def test_a_vendor_that_fails_is_answered_by_the_next(
@@ -59,6 +60,7 @@ def test_a_vendor_that_fails_is_answered_by_the_next(
     assert [row["vendor"] for row in served] == ["openai"]
 
 
+@pytest.mark.ability("fallback")
 @pytest.mark.parametrize("kind", ["error_event", "cut", "reset_after"])
 @pytest.mark.parametrize("vendor", ["inception", "openai", "anthropic"])
 def test_an_error_in_the_first_event_is_one_before_anything(
