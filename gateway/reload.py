@@ -8,12 +8,9 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gateway.config import Config, ConfigError
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.gateway import Gateway
 
 LOOK_SECONDS = 0.3
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway import server
-from gateway.app import Gateway, create_admin, create_app
+from gateway.app import create_admin, create_app
 from gateway.config import Config, load, parse
 from gateway.demo import DEMO, GREETING
+from gateway.gateway import Gateway
 from gateway.keys import Ring
 from gateway.reload import Reload
 from gateway.server import Site

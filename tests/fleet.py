@@ -20,8 +20,9 @@ from typing import Any
 import httpx
 import uvicorn
 
-from gateway.app import Gateway, create_app
+from gateway.app import create_app
 from gateway.config import parse
+from gateway.gateway import Gateway
 from providers.simulator import create_app as create_simulator
 from providers.simulator.server import running
 

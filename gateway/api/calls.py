@@ -7,22 +7,20 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from gateway import errors
 from gateway.caller import Caller, CallerLeft, Receive, Send
+from gateway.gateway import Gateway
 from gateway.middleware import Exchange, Scope, report
 from gateway.record import Record
+from gateway.snapshot import Snapshot
 from gateway.wire import Wire, openai
 from providers.base import Stream
 from providers.catalog import cost
 from providers.errors import DeadlineExceeded, InvalidRequest, Overloaded, TalariaError
 from providers.types import Hints, Reply
 from routing.router import Journey
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
-    from gateway.snapshot import Snapshot
 
 T = TypeVar("T")
 

@@ -9,21 +9,18 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import orjson
 
 from gateway import errors
 from gateway.api.calls import passed_on
 from gateway.caller import Caller, CallerLeft, Receive, Send
+from gateway.gateway import Gateway
 from gateway.middleware import Exchange, Scope
 from gateway.record import estimate
+from gateway.snapshot import Snapshot
 from gateway.wire import anthropic
 from providers.errors import DeadlineExceeded, TalariaError
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
-    from gateway.snapshot import Snapshot
 
 
 class CountTokens:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.gateway import Gateway
 
 
 def router(gateway: Gateway) -> APIRouter:

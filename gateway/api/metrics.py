@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.config import Server, is_loopback
+from gateway.gateway import Gateway
 from providers.errors import Unauthorized
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 
 def router(gateway: Gateway) -> APIRouter:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 
+from gateway.gateway import Gateway
 from gateway.snapshot import Snapshot
 from gateway.wire import anthropic
 from providers.errors import InvalidRequest, ModelNotFound
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 ROUTES_OWNER = "talaria"
 

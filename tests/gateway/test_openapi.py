@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import WIRES
+from gateway.gateway import WIRES
 from gateway.wire import completions, embeddings, fim, openai
 from tests.fleet import Serving
 

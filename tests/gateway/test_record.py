@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.app import Gateway
 from gateway.config import parse
+from gateway.gateway import Gateway
 from gateway.metrics import Metrics
 from gateway.record import Record, estimate, settle
 from gateway.state import LocalBlobs, LocalLeases

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import Gateway
 from gateway.config import Config, load, parse
+from gateway.gateway import Gateway
 from gateway.reload import Reload
 from tests import fleet
 from tests.fleet import THREE_VENDORS, Process, Simulator
