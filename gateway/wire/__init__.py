@@ -1,7 +1,7 @@
 """The dialects that callers speak: from their bytes to a request, and from an answer to their bytes.
 
-To add one, write a file with what `Wire` asks for, and name it in `gateway/gateway.py` with its path. Where a vendor does
-not serve its operation itself, `through` may serve it from one that the vendor does.
+To add one, write a file with what `Wire` asks for, and name it in `gateway/gateway.py` with its path. Where a vendor
+does not serve its operation itself, `through` may serve it from one that the vendor does.
 """
 
 from __future__ import annotations
