@@ -164,6 +164,7 @@ def encode(row: Row, plain: Encode, call: Call, model: Model, stream: bool) -> t
 def _left_out(node: Any, path: Sequence[str]) -> bool:
     """Whether something was taken out at `path` that makes a difference."""
     if isinstance(node, list):
+        # From every one, so that the first found may not end it.
         return sum(_left_out(each, path) for each in node) > 0
     key, *rest = path
     if not isinstance(node, dict) or key not in node:
