@@ -40,7 +40,7 @@ format: .venv/.complete ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-capabilities: .venv/.complete ## Run what shows abilities, and write docs/capabilities.md
+capabilities: .venv/.complete ## Run what shows abilities, and write the table
 	$(BIN)/pytest -n $(WORKERS) -m ability --capabilities write
 
 clean: ## Remove all that these commands made

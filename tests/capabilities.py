@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).parents[1] / "docs" / "capabilities.md"
+README = Path(__file__).parents[1] / "README.md"
+"""Has the same table between two marks."""
+MARKS = ("<!-- capabilities: made by `make capabilities` -->\n", "<!-- capabilities: end -->\n")
 
 NAMES = {
     "inception": "Inception (Mercury)",
@@ -62,12 +65,20 @@ def table(shown: Iterable[Cell]) -> str:
     return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def within(readme: str, made: str) -> str:
+    """A README with the rows of the table between its marks."""
+    before, _, rest = readme.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    return f"{before}{MARKS[0]}{made.removeprefix(HEAD)}{MARKS[1]}{after}"
+
+
 class Capabilities:
     """Listens to the tests, wherever they run, and makes of their outcomes the table."""
 
-    def __init__(self, wish: str, file: Path = FILE) -> None:
+    def __init__(self, wish: str, file: Path = FILE, readme: Path = README) -> None:
         self.wish = wish
         self.file = file
+        self.readme = readme
         self.passed: set[Cell] = set()
         self.failed: set[Cell] = set()
         self.problem = ""
@@ -89,6 +100,8 @@ class Capabilities:
         made = table(self.shown)
         if self.wish == "write":
             self.file.write_text(made, encoding="utf-8")
+            readme = self.readme.read_text(encoding="utf-8")
+            self.readme.write_text(within(readme, made), encoding="utf-8")
         elif self.wish == "check" and (not self.file.exists() or self.file.read_text(encoding="utf-8") != made):
             self.problem = f"{self.file.name} is not what the tests show: make capabilities"
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.capabilities import ABILITIES, FILE, NAMES, Capabilities, cells, table
+from tests.capabilities import ABILITIES, FILE, MARKS, NAMES, README, Capabilities, cells, table, within
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,10 @@ def marked() -> set[tuple[str, str]]:
 
 
 def test_the_table_has_a_mark_for_what_tests_show_and_no_other() -> None:
-    assert FILE.read_text(encoding="utf-8") == table(marked())
+    shown = table(marked())
+    assert FILE.read_text(encoding="utf-8") == shown
+    readme = README.read_text(encoding="utf-8")
+    assert within(readme, shown) == readme
 
 
 def a_report(outcome: str, *shown: tuple[str, str], when: str = "call") -> Any:
@@ -65,7 +68,9 @@ def test_the_file_is_written_or_held_against_the_run(
     file = tmp_path / "table.md"
     if before:
         file.write_text(texts[before], encoding="utf-8")
-    listener = Capabilities(wish, file)
+    readme = tmp_path / "readme.md"
+    readme.write_text(f"before\n{MARKS[0]}old\n{MARKS[1]}after\n", encoding="utf-8")
+    listener = Capabilities(wish, file, readme)
     listener.pytest_runtest_logreport(a_report("passed", ("gemini", "chat")))
     session: Any = SimpleNamespace(config=SimpleNamespace(), exitstatus=0)
     listener.pytest_sessionfinish(session)
