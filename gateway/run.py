@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -75,10 +76,15 @@ async def _serve(
         gateway.draining = True
         log.info("draining: answers under way have %g seconds to end", config.server.drain_seconds)
 
+    def ready() -> None:
+        gc.freeze()
+        gc.enable()
+        on_ready(main.url)
+
     await server.run(
         [*sites, *beside],
         drain_seconds=config.server.drain_seconds,
-        on_ready=lambda: on_ready(main.url),
+        on_ready=ready,
         on_drain=drain,
         on_hangup=on_hangup,
     )
