@@ -3,83 +3,89 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
-from starlette.exceptions import HTTPException
-from starlette.routing import Route
-
-from gateway import errors, openapi
-from gateway.api import health, metrics, models
 from gateway.api.calls import Calls
 from gateway.api.count_tokens import CountTokens
+from gateway.api.health import LIVE, READY, Probe, live, ready
+from gateway.caller import Receive, Send
 from gateway.gateway import WIRES, Gateway
-from gateway.middleware import App, Door, words
-from providers.errors import InvalidRequest, TalariaError
+from gateway.middleware import App, Door, Scope
+
+WARM_SECONDS = 1.0
+"""The first answers have the process to themselves."""
 
 
 def create_app(gateway: Gateway) -> Door:
-    """The gateway as an ASGI app."""
+    """The gateway as callers meet it. Its lifespan is the gateway's."""
+    hot: dict[tuple[str, str], App] = {("POST", path): Calls(gateway, wire) for path, wire in WIRES.items()}
+    hot["POST", "/v1/messages/count_tokens"] = CountTokens(gateway)
+    hot |= _probes(gateway)
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(gateway.watch_keys())
-        try:
-            yield
-        finally:
-            watching.cancel()
-            await gateway.snapshot.aclose()
+    def make() -> App:
+        from gateway import rest
 
-    api = _api("Talaria", lifespan)
+        return rest.callers(gateway, [(method, path, app) for (method, path), app in hot.items()])
 
-    @api.get("/openapi.json", include_in_schema=False)
-    async def document(request: Request) -> dict[str, Any]:
-        gateway.identify(request.scope)
-        return described
-
-    api.include_router(models.router(gateway))
-    api.include_router(health.router(gateway))
-    server = gateway.snapshot.config.server
-    if server.admin.listen is None:
-        api.include_router(metrics.router(gateway))
-    hot: dict[str, App] = {path: Calls(gateway, wire) for path, wire in WIRES.items()}
-    hot["/v1/messages/count_tokens"] = CountTokens(gateway)
-    described = openapi.document(api.openapi(), WIRES)
-    for path, app in hot.items():
-        # The door is quicker; the route is there for all that is not a POST.
-        api.router.routes.append(Route(path, app, methods=["POST"]))
-    return Door(api, hot, home_only=server.auth == "none")
+    return Door(Later(make, gateway), hot, home_only=gateway.snapshot.config.server.auth == "none")
 
 
 def create_admin(gateway: Gateway) -> Door:
     """What operators see, for a listener of its own."""
-    api = _api("Talaria operations", None)
-    api.include_router(health.router(gateway))
-    api.include_router(metrics.router(gateway))
-    return Door(api, {}, home_only=False)
+
+    def make() -> App:
+        from gateway import rest
+
+        return rest.operators(gateway)
+
+    return Door(Later(make), _probes(gateway), home_only=False)
 
 
-def _api(title: str, lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None) -> FastAPI:
-    api = FastAPI(title=title, version=version("talaria"), lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    api.add_exception_handler(TalariaError, _refused)
-    api.add_exception_handler(HTTPException, _refused)
-    api.add_exception_handler(RequestValidationError, _refused)
-    return api
+def _probes(gateway: Gateway) -> dict[tuple[str, str], App]:
+    probes: dict[str, App] = {LIVE: Probe(live), READY: Probe(lambda: ready(gateway))}
+    return {(method, path): probe for path, probe in probes.items() for method in ("GET", "HEAD")}
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):
-        status = error.status_code
-        known = {404: "Unknown request URL.", 405: "This method is not allowed here."}
-        code = "unknown_url" if status == 404 else None
-        error = InvalidRequest(known.get(status, str(error.detail)), code=code, status=status)
-    elif isinstance(error, RequestValidationError):
-        error = InvalidRequest("The request is not valid.")
-    headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
-    return Response(words(error, request.scope), errors.face(error).status, headers, media_type="application/json")
+class Later:
+    """An app that is made on a thread while callers are served, or when the first one asks for it.
+
+    It answers for the lifespan, and keeps the gateway's keys fresh for as long as that lasts.
+    """
+
+    def __init__(self, make: Callable[[], App], gateway: Gateway | None = None) -> None:
+        self._make = make
+        self._gateway = gateway
+        self._made: asyncio.Future[App] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            app = await asyncio.shield(self.made())
+            await app(scope, receive, send)
+
+    def made(self) -> asyncio.Future[App]:
+        """The app, once it is there."""
+        if self._made is None:
+            self._made = asyncio.ensure_future(asyncio.to_thread(self._make))
+        return self._made
+
+    async def _warm(self) -> None:
+        await asyncio.sleep(WARM_SECONDS)
+        await asyncio.shield(self.made())
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        tasks: list[asyncio.Task[None]] = [asyncio.create_task(self._warm())]
+        if self._gateway is not None:
+            tasks.append(asyncio.create_task(self._gateway.watch_keys()))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        if self._gateway is not None:
+            await self._gateway.snapshot.aclose()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -48,13 +48,15 @@ class Exchange:
 
 
 class Door:
-    """Gives each request its `Exchange` (in the scope, as `exchange`) and the paths in `hot` straight to their app.
+    """Gives each request its `Exchange` (in the scope, as `exchange`), and those in `hot` straight to their app.
+
+    `hot` is by method and path; all else goes to `app`.
 
     `home_only` serves requests alone that were sent to a loopback name, so that no web page can reach a gateway without
     keys through a name of its own.
     """
 
-    def __init__(self, app: App, hot: dict[str, App], home_only: bool) -> None:
+    def __init__(self, app: App, hot: dict[tuple[str, str], App], home_only: bool) -> None:
         self._app = app
         self._hot = hot
         self._home_only = home_only
@@ -64,10 +66,10 @@ class Door:
             await self._app(scope, receive, send)
             return
         exchange = scope["exchange"] = Exchange()
-        hot = self._hot.get(scope["path"])
+        hot = self._hot.get((scope["method"], scope["path"]))
         try:
             self._admit(scope)
-            if hot is not None and scope["method"] == "POST":
+            if hot is not None:
                 await hot(scope, receive, send)
             else:
                 await self._app(scope, receive, _labelled(send, exchange))

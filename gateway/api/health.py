@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from collections.abc import Callable
 
+import orjson
+
+from gateway.caller import Receive, Send
 from gateway.gateway import Gateway
+from gateway.middleware import Exchange, Scope
+
+LIVE = "/health/live"
+READY = "/health/ready"
+
+State = tuple[int, dict[str, str]]
+"""A status, and what is told."""
 
 
-def router(gateway: Gateway) -> APIRouter:
-    api = APIRouter(tags=["health"])
+def live() -> State:
+    """Whether the process serves at all."""
+    return 200, {"status": "ok"}
 
-    @api.get("/health/live", summary="Whether the process serves at all")
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
 
-    @api.get("/health/ready", summary="Whether it takes new calls: 503 while it drains")
-    async def ready() -> JSONResponse:
-        if gateway.draining:
-            return JSONResponse({"status": "draining"}, status_code=503)
-        return JSONResponse({"status": "ok"})
+def ready(gateway: Gateway) -> State:
+    """Whether it takes new calls."""
+    return (503, {"status": "draining"}) if gateway.draining else live()
 
-    return api
+
+class Probe:
+    """One of them as an ASGI app."""
+
+    def __init__(self, state: Callable[[], State]) -> None:
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        status, told = self._state()
+        body = orjson.dumps(told)
+        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *exchange.label]
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

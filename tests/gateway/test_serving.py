@@ -11,8 +11,7 @@ import httpx
 import pytest
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from gateway import errors
-from gateway.app import create_app
+from gateway import errors, rest
 from gateway.keys import LocalKeys
 from providers.errors import TalariaError
 from tests import fleet
@@ -257,8 +256,7 @@ def bearer(key: str) -> dict[str, str]:
 def test_without_a_valid_key_nothing_but_health_is_served(guarded: tuple[Serving, LocalKeys, str], given: str) -> None:
     gateway, _, _ = guarded
     headers = [(b"authorization", given.encode("latin-1"))] if given else []
-    app = create_app(gateway.gateway)
-    documented = app._app.openapi()["paths"]  # type: ignore[attr-defined]
+    documented = rest.callers(gateway.gateway, []).openapi()["paths"]
     routes = [(method.upper(), path) for path, methods in documented.items() for method in methods]
     assert {path for _, path in routes} >= {"/v1/models", "/metrics", "/health/live"}
     routes += [("POST", CHAT), ("GET", "/openapi.json")]
@@ -315,7 +313,7 @@ def test_the_caller_may_be_slow_to_send(gateway: Serving) -> None:
 
 
 def test_no_middleware_hides_a_caller_who_leaves(gateway: Serving) -> None:
-    app = create_app(gateway.gateway)._app
+    app = rest.callers(gateway.gateway, [])
     assert not [each for each in app.user_middleware if issubclass(each.cls, BaseHTTPMiddleware)]  # type: ignore[attr-defined]
 
 
