@@ -34,6 +34,11 @@ WIRES: dict[str, Wire] = {
 KEYS_LOOK_SECONDS = 0.5
 
 
+def built(config: Config) -> Snapshot:
+    """The snapshot of a configuration, with every dialect there is."""
+    return build(config, tuple(WIRES.values()))
+
+
 class Gateway:
     """What lives as long as the process, and the snapshot that calls run under.
 
@@ -41,7 +46,7 @@ class Gateway:
     """
 
     def __init__(self, config: Config, keys: Keys | None = None) -> None:
-        self.snapshot: Snapshot = build(config, tuple(WIRES.values()))
+        self.snapshot = built(config)
         self.metrics = Metrics()
         self.health: Health = LocalHealth()
         self.leases: Leases = LocalLeases()
@@ -81,14 +86,14 @@ class Gateway:
             if tenants.retired and not tenants.count:
                 self._close(snapshot)
 
-    def apply(self, config: Config) -> None:
-        """Calls that come from now on run under `config`; those under way end under the one they began with.
+    def apply(self, snapshot: Snapshot) -> None:
+        """Calls that come from now on run under `snapshot`; those under way end under the one they began with.
 
         What was learned of models' health, and every counter, stays.
         """
-        old, self.snapshot = self.snapshot, build(config, tuple(WIRES.values()))
-        self.metrics.configured(self.snapshot.hash)
-        log.setLevel(config.server.log.level.upper())
+        old, self.snapshot = self.snapshot, snapshot
+        self.metrics.configured(snapshot.hash)
+        log.setLevel(snapshot.config.server.log.level.upper())
         old.tenants.retired = True
         if not old.tenants.count:
             self._close(old)

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.config import Config, ConfigError
-from gateway.gateway import Gateway
+from gateway.gateway import Gateway, built
+from gateway.snapshot import Snapshot
 
 LOOK_SECONDS = 0.3
 
 log = logging.getLogger("talaria")
 
-FIXED = ("listen", "auth", "admin.listen", "redis", "ledger", "drain_seconds")
+FIXED = ("listen", "auth", "admin.listen", "redis", "ledger", "drain_seconds", "log.format")
 """Keys under `server` that are settled at the start: another value waits for a restart."""
 
 
@@ -27,6 +28,7 @@ class Reload:
         self._gateway = gateway
         self._path = path
         self._read = read
+        self._started = gateway.snapshot.config
         self._asked = asyncio.Event()
         self._seen = self._look()
 
@@ -48,20 +50,26 @@ class Reload:
     async def now(self) -> bool:
         """Reads the file, and applies what it says; whether it could."""
         try:
-            config = await asyncio.to_thread(self._read)
-        except ConfigError as error:
+            snapshot = await asyncio.to_thread(self._build)
+        except Exception as error:
+            # Whatever is wrong with a file, the next one is still looked at.
             self._gateway.metrics.reloaded(False)
-            log.error("the configuration stays as it was:\n%s", error)
+            told = error if isinstance(error, ConfigError) else type(error).__name__
+            log.error("the configuration stays as it was:\n%s", told)
             return False
-        waiting = [key for key in FIXED if _at(config, key) != _at(self._gateway.snapshot.config, key)]
+        config = snapshot.config
+        waiting = [key for key in FIXED if _at(config, key) != _at(self._started, key)]
         for key in waiting:
             log.warning("server.%s: the new value waits for a restart", key)
         for warning in config.warnings:
             log.warning("%s", warning)
-        self._gateway.apply(config)
+        self._gateway.apply(snapshot)
         self._gateway.metrics.reloaded(True)
         log.info("the configuration is now %s", config.hash)
         return True
+
+    def _build(self) -> Snapshot:
+        return built(self._read())
 
     def _look(self) -> tuple[int, ...] | None:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import orjson
 
 import providers
 from gateway.config import Config, LatencyClass, model
@@ -41,7 +43,7 @@ class Snapshot:
     tasks: frozenset[str]
     use_cases: frozenset[str]
     secrets: tuple[bytes, ...]
-    """Every vendor key in use that is long enough to be one."""
+    """Every vendor key in use that is long enough to be one, in each spelling; the longest first."""
     tenants: Tenants
 
     def call(
@@ -146,9 +148,7 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
         budgets={name: _budget(each) for name, each in config.latency_classes.items()},
         tasks=frozenset(config.tasks.names),
         use_cases=frozenset(config.use_cases),
-        secrets=tuple(
-            key.encode() for provider in config.providers.values() for key in provider.secrets if len(key) >= 8
-        ),
+        secrets=_spellings(key for provider in config.providers.values() for key in provider.secrets),
         tenants=Tenants(),
     )
 
@@ -164,6 +164,11 @@ def _target(model: Model, vendor: Vendor, wires: Sequence[Wire], prompt: Prompt 
             if endpoint is not None:
                 served[wire.OPERATION] = endpoint
     return Target(model, served)
+
+
+def _spellings(keys: Iterable[str]) -> tuple[bytes, ...]:
+    found = {spelled for key in keys if len(key) >= 8 for spelled in (key.encode(), orjson.dumps(key)[1:-1])}
+    return tuple(sorted(found, key=len, reverse=True))
 
 
 def _budget(latency_class: LatencyClass) -> Budget:

@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from gateway import caller
+from gateway.config import parse
+from gateway.gateway import Gateway
 from gateway.keys import KeysUnavailable, SqliteKeys
 from tests import fleet
 from tests.fleet import THREE_VENDORS, Serving, Simulator
@@ -80,6 +82,15 @@ def test_a_vendor_that_quotes_our_key_is_not_repeated() -> None:
     assert response.status_code == 400
     assert key not in response.text
     assert "***" in response.text
+
+
+def test_keys_are_found_in_every_spelling_and_the_longest_first() -> None:
+    text = ONE.format(url="http://127.0.0.1:1", key='quote\\"and-more').replace(
+        "]}\nmodels", ', {id: a, value: "fakekey-secret"}, {id: b, value: "fakekey-secret-123"}]}\nmodels'
+    )
+    snapshot = Gateway(parse(text, "test.yaml")).snapshot
+    told = snapshot.conceal(json.dumps({"m": 'quote"and-more fakekey-secret-123 fakekey-secret'}).encode())
+    assert json.loads(told) == {"m": "*** *** ***"}
 
 
 def test_an_answer_that_nobody_foresaw_is_the_vendors_failure() -> None:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from gateway.config import Config, load, parse
-from gateway.gateway import Gateway
+from gateway.gateway import Gateway, built
 from gateway.reload import Reload
 from tests import fleet
 from tests.fleet import THREE_VENDORS, Process, Simulator
@@ -144,7 +144,7 @@ async def test_what_a_call_began_with_is_closed_when_it_ends() -> None:
     object.__setattr__(old, "transports", (Watched(),))
     with gateway.tenancy() as held:
         assert held is old
-        gateway.apply(parse(PLAIN + "use_cases: [new]\n", "test.yaml"))
+        gateway.apply(built(parse(PLAIN + "use_cases: [new]\n", "test.yaml")))
         with gateway.tenancy() as fresh:
             assert fresh is not old
         await asyncio.sleep(0)
@@ -156,7 +156,7 @@ async def test_what_a_call_began_with_is_closed_when_it_ends() -> None:
 async def test_what_was_learned_of_health_stays() -> None:
     gateway = gateway_of(PLAIN)
     health = gateway.health
-    gateway.apply(parse(PLAIN, "test.yaml"))
+    gateway.apply(built(parse(PLAIN, "test.yaml")))
     assert gateway.health is health
 
 
@@ -173,3 +173,38 @@ async def test_reading_happens_beside_the_loop(tmp_path: Path) -> None:
     gateway = Gateway(load(file))
     assert await Reload(gateway, file, read).now()
     assert threads != [threading.get_ident()]
+
+
+@pytest.mark.anyio
+async def test_whatever_is_wrong_with_a_file_the_next_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "talaria.yaml"
+    file.write_text(PLAIN)
+    gateway = Gateway(load(file))
+    broken = True
+
+    def read() -> Config:
+        if broken:
+            raise RecursionError
+        return parse(PLAIN + "use_cases: [new]\n", "test.yaml")
+
+    reload = Reload(gateway, file, read)
+    before = gateway.snapshot
+    assert not await reload.now()
+    assert gateway.snapshot is before
+    broken = False
+    assert await reload.now()
+    assert gateway.snapshot.use_cases == {"new"}
+
+
+@pytest.mark.anyio
+async def test_what_waits_for_a_restart_is_named_until_it_is_taken_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "talaria.yaml"
+    file.write_text(PLAIN)
+    texts = [PLAIN.replace("auth: none", "auth: none, log: {format: json}")] * 2 + [PLAIN]
+    reload = Reload(Gateway(load(file)), file, lambda: parse(texts.pop(0), "test.yaml"))
+    for expected in (1, 1, 0):
+        caplog.clear()
+        await reload.now()
+        assert caplog.text.count("server.log.format: the new value waits for a restart") == expected
