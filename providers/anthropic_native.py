@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.abilities import fit, refuse_dropped
+from providers.abilities import fit, name_dropped, refuse_dropped
 from providers.anthropic_answer import decode_usage, settle
 from providers.anthropic_errors import decode_error
+from providers.anthropic_request import LEAST_BUDGET
 from providers.base import Batch
 from providers.errors import BadReply, TalariaError
 from providers.lenient import dumps, loads
@@ -26,10 +27,7 @@ def encode(call: Call, model: Model) -> tuple[Json, tuple[str, ...]]:
     """The vendor's request, and the parameters that were bent."""
     body, dropped = fit(call, model)
     body["model"] = model.upstream
-    most = model.card.max_output
-    if most is not None and body["max_tokens"] > most:
-        body["max_tokens"] = most
-        dropped.append("max_tokens")
+    _limit(body, model.card.max_output, dropped)
     body["messages"] = _without_unsigned(body["messages"], dropped)
     if call.stream:
         body["stream"] = True
@@ -43,20 +41,42 @@ def encode_count(call: Call, model: Model) -> Json:
     return {**body, "model": model.upstream, "messages": _without_unsigned(body["messages"], dropped)}
 
 
+def _limit(body: Json, most: int | None, dropped: list[str]) -> None:
+    """Lowers the output limit to the model's, and with it a budget for thinking that would no longer be below it."""
+    asked = body["max_tokens"]
+    if most is None or asked <= most:
+        return
+    body["max_tokens"] = most
+    dropped.append("max_tokens")
+    thinking = body.get("thinking") or {}
+    budget = thinking.get("budget_tokens")
+    # A budget that was not below the caller's own limit is theirs to answer for: there are betas that allow it.
+    if not isinstance(budget, int) or not most <= budget < asked:
+        return
+    if most > LEAST_BUDGET:
+        body["thinking"] = {**thinking, "budget_tokens": most - 1}
+        dropped.append("thinking.budget_tokens")
+    else:
+        del body["thinking"]
+        dropped.append("thinking")
+
+
 def _without_unsigned(messages: list[Json], dropped: list[str]) -> list[Json]:
-    """Takes out the thoughts of other vendors' models, which bear no signature: Anthropic accepts only its own."""
-    kept = messages
-    for position, message in enumerate(messages):
+    """Takes out the thoughts of other vendors' models, which bear no signature: Anthropic accepts only its own.
+
+    A turn that was nothing else goes as a whole; Anthropic joins the turns around it.
+    """
+    kept: list[Json] = []
+    for message in messages:
         content = message["content"]
-        if message["role"] != "assistant" or not isinstance(content, list):
-            continue
-        signed = [block for block in content if block.get("type") != "thinking" or block.get("signature")]
-        if signed and len(signed) < len(content):
-            if kept is messages:
-                kept = list(messages)
-            kept[position] = {**message, "content": signed}
-    if kept is not messages:
-        dropped.append(UNSIGNED)
+        if message["role"] == "assistant" and isinstance(content, list):
+            signed = [block for block in content if block.get("type") != "thinking" or block.get("signature")]
+            if len(signed) < len(content):
+                name_dropped(UNSIGNED, dropped)
+                if not signed:
+                    continue
+                message = {**message, "content": signed}
+        kept.append(message)
     return kept
 
 

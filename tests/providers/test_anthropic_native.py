@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,40 @@ def test_thoughts_of_other_vendors_are_taken_out() -> None:
     request, _, _, reply = ask(BODY | {"messages": turns}, WHOLE)
     assert json.loads(request.content)["messages"][1]["content"] == thoughts[1:]
     assert reply.dropped == ("messages.content.thinking",)
+
+
+@pytest.mark.parametrize("operation", ["messages", "count_tokens"])
+def test_a_turn_of_nothing_but_other_vendors_thoughts_is_left_out(operation: str) -> None:
+    thought = {"type": "thinking", "thinking": "cut sho", "signature": ""}
+    again = {"role": "user", "content": "Again"}
+    turns = [*BODY["messages"], {"role": "assistant", "content": [thought]}, again]
+    request, _, _, reply = ask(BODY | {"messages": turns}, WHOLE, operation=operation)
+    assert json.loads(request.content)["messages"] == [*BODY["messages"], again]
+    if operation == "messages":
+        assert reply.dropped == ("messages.content.thinking",)
+
+
+@pytest.mark.parametrize(
+    ("most", "budget", "sent", "dropped"),
+    [
+        (64_000, 2048, 2048, ("max_tokens",)),
+        (64_000, 64_000, 63_999, ("max_tokens", "thinking.budget_tokens")),
+        (1025, 2048, 1024, ("max_tokens", "thinking.budget_tokens")),
+        (1024, 2048, None, ("max_tokens", "thinking")),
+        (64_000, 100_000, 100_000, ("max_tokens",)),
+    ],
+)
+def test_a_budget_for_thinking_stays_below_the_models_limit(
+    most: int, budget: int, sent: int | None, dropped: tuple[str, ...]
+) -> None:
+    thinking = {"type": "enabled", "budget_tokens": budget}
+    model = a_model()
+    model = replace(model, card=replace(model.card, max_output=most))
+    request, _, _, reply = ask(BODY | {"max_tokens": 100_000, "thinking": thinking}, WHOLE, model=model)
+    asked = json.loads(request.content)
+    assert asked["max_tokens"] == most
+    assert asked.get("thinking") == (None if sent is None else thinking | {"budget_tokens": sent})
+    assert reply.dropped == dropped
 
 
 def test_tokens_are_counted_by_the_vendor() -> None:
