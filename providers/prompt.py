@@ -119,9 +119,9 @@ def _joined(first: str | list[Json], second: str | list[Json]) -> str | list[Jso
 def prompted(endpoints: Mapping[str, Endpoint], prompt: Prompt) -> dict[str, Endpoint]:
     """A model's endpoints with the prompt around its chat.
 
-    Messages are then no longer the vendor's own: they are served through chat, so that nothing goes past the prompt.
+    Messages, and counts of their tokens, are then no longer the vendor's own: nothing goes past the prompt.
     """
-    found = {name: endpoint for name, endpoint in endpoints.items() if name != "messages"}
+    found = {name: endpoint for name, endpoint in endpoints.items() if name not in ("messages", "count_tokens")}
     if prompt.template is not None and "completions" in endpoints:
         found["chat"] = Prompted(Templated(endpoints["completions"], prompt.template), prompt)
     elif "chat" in endpoints:
