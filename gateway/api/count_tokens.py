@@ -6,6 +6,7 @@ No model writes anything, so there is no record and no bill, and a failure is to
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -13,14 +14,18 @@ from dataclasses import replace
 import orjson
 
 from gateway import errors
-from gateway.api.calls import passed_on
+from gateway.api.calls import _hints, passed_on
 from gateway.caller import Caller, CallerLeft, Receive, Send
 from gateway.gateway import Gateway
-from gateway.middleware import Exchange, Scope
+from gateway.middleware import Exchange, Scope, report
 from gateway.record import estimate
 from gateway.snapshot import Snapshot
 from gateway.wire import anthropic
-from providers.errors import DeadlineExceeded, TalariaError
+from providers.errors import DeadlineExceeded, Overloaded, TalariaError
+from providers.types import Call
+from routing import retry
+from routing.router import Budget
+from routing.target import Target
 
 
 class CountTokens:
@@ -37,12 +42,18 @@ class CountTokens:
         with self._gateway.tenancy() as snapshot, suppress(CallerLeft):
             try:
                 body = await self._count(snapshot, scope["headers"], caller, exchange)
-            except TalariaError as error:
+            except CallerLeft:
+                raise
+            except (asyncio.CancelledError, Exception) as failure:
+                error = _told(failure, exchange)
                 body = snapshot.conceal(anthropic.refusal(error, exchange.id))
                 status = errors.face(error).status
                 head += errors.headers(error)
-            await caller.start(status, [*head, (b"content-length", b"%d" % len(body))])
-            await caller.write(body)
+            finally:
+                caller.forget()
+            if not caller.gone:
+                await caller.start(status, [*head, (b"content-length", b"%d" % len(body))])
+                await caller.write(body)
 
     async def _count(
         self, snapshot: Snapshot, sent: Iterable[tuple[bytes, bytes]], caller: Caller, exchange: Exchange
@@ -52,17 +63,50 @@ class CountTokens:
         key_id = gateway.auth.identify(headers)
         raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
         asked = anthropic.decode_count(raw)
-        call = snapshot.call(exchange.id, exchange.started, anthropic.OPERATION, raw, asked, asked.hints, key_id)
+        hints = _hints(asked.hints, headers)
+        call = snapshot.call(exchange.id, exchange.started, anthropic.OPERATION, raw, asked, hints, key_id)
         call.headers = passed_on(sent, anthropic.HEADERS)
         route = snapshot.table.route(call)
         _, budget = snapshot.budget(call, route)
         target = snapshot.table.plan(call, route, gateway.health, exchange.started).targets[0]
-        endpoint = target.endpoints.get(anthropic.COUNT)
-        if endpoint is None:
-            return orjson.dumps({"input_tokens": max(1, estimate(call, None).input)})
-        counted = replace(call, operation=anthropic.COUNT, stream=False)
+        if anthropic.COUNT not in target.endpoints:
+            return orjson.dumps({"input_tokens": _estimated(call, target, snapshot)})
+        caller.watch()
         try:
             async with asyncio.timeout_at(call.deadline):
-                return (await endpoint.complete(counted, target.model, budget.timeouts)).body
+                return await _counted(replace(call, operation=anthropic.COUNT, stream=False), target, budget)
         except TimeoutError:
             raise DeadlineExceeded("The deadline passed before the tokens were counted.", code="timeout") from None
+
+
+def _estimated(call: Call, target: Target, snapshot: Snapshot) -> int:
+    """By the characters of the request, with the words that the model's prompt puts around it."""
+    prompt = snapshot.config.models[target.name].prompt
+    if prompt is not None:
+        call = replace(call, body={**call.body, "prompt": [prompt.system_prefix, prompt.system_suffix]})
+    return max(1, estimate(call, None).input)
+
+
+async def _counted(call: Call, target: Target, budget: Budget) -> bytes:
+    """The vendor's own count; what may be mended by another try gets as many as any call's."""
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return (await target.endpoints[call.operation].complete(call, target.model, budget.timeouts)).body
+        except TalariaError as error:
+            pause = retry.pause(error, tries)
+            if not retry.steps(error).again or tries > budget.retries or pause > retry.PATIENCE_SECONDS:
+                raise
+            if time.monotonic() + pause >= call.deadline:
+                raise
+        await asyncio.sleep(pause)
+
+
+def _told(failure: BaseException, exchange: Exchange) -> BaseException:
+    """What the caller is told of a failure; what should not be is logged."""
+    if isinstance(failure, asyncio.CancelledError):
+        return Overloaded("The gateway is shutting down.")
+    if isinstance(failure, Exception) and not isinstance(failure, TalariaError):
+        report(failure, exchange)
+    return failure
