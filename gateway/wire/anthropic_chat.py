@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from gateway.wire.anthropic_events import STOPS, Writer, reasoning_of, usage_json
+from gateway.wire.anthropic_events import STOPS, Writer, opening, reasoning_of, usage_json
 from providers.abilities import refuse_dropped
 from providers.base import Batch, Endpoint, Stream
 from providers.errors import BadReply, InvalidRequest, Unsupported
@@ -52,7 +52,7 @@ class Translated:
     async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
         asked, dropped = translate(call, model)
         reply = await self._chat.complete(asked, model, timeouts)
-        reply.body = dumps(answer(reply.body, reply.tally))
+        reply.body = dumps(answer(reply.body, reply.tally, model.name))
         reply.dropped = (*dropped, *_respelled(reply.dropped, call.body))
         return reply
 
@@ -60,7 +60,8 @@ class Translated:
         asked, dropped = translate(call, model)
         stream = await self._chat.stream(asked, model, timeouts)
         dropped = (*dropped, *_respelled(stream.dropped, call.body))
-        return Stream(_events(stream, Writer(stream.tally)), stream.close, stream.tally, stream.headers, dropped)
+        events = _events(stream, Writer(stream.tally, model.name))
+        return Stream(events, stream.close, stream.tally, stream.headers, dropped)
 
 
 async def _events(chunks: Stream, writer: Writer) -> AsyncIterator[Batch]:
@@ -340,8 +341,8 @@ def _data(source: Json) -> str:
 # --- the whole answer ---
 
 
-def answer(raw: bytes, tally: Tally) -> Json:
-    """A `chat.completion` as a message. Raises BadReply where it is none."""
+def answer(raw: bytes, tally: Tally, name: str) -> Json:
+    """A `chat.completion` as a message of the model `name`. Raises BadReply where it is none."""
     try:
         completion = loads(raw)
         choice = completion["choices"][0]
@@ -361,10 +362,7 @@ def answer(raw: bytes, tally: Tally) -> Json:
     elif stop == "tool_use" and not called:
         stop = "end_turn"
     return {
-        "id": completion.get("id"),
-        "type": "message",
-        "role": "assistant",
-        "model": completion.get("model"),
+        **opening(completion, name),
         "content": content,
         "stop_reason": stop,
         "stop_sequence": sequence if stop == "stop_sequence" else None,

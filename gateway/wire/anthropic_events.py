@@ -49,6 +49,17 @@ def reasoning_of(message: Json) -> str:
     return ""
 
 
+def opening(told: Json, name: str) -> Json:
+    """How a message begins: under the configured `name`, and an id of the gateway's own where the vendor gave none."""
+    id = told.get("id")
+    return {
+        "id": id if isinstance(id, str) and id else f"msg_{time.time_ns():x}",
+        "type": "message",
+        "role": "assistant",
+        "model": name,
+    }
+
+
 class _Block:
     """A content block; while another is open before it, what belongs to it is held."""
 
@@ -72,10 +83,11 @@ class _Block:
 
 
 class Writer:
-    """Writes the events for chunks, batch by batch; `end` when the last chunk was written."""
+    """Writes the events for chunks of the model `name`, batch by batch; `end` when the last chunk was written."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, name: str) -> None:
         self._tally = tally
+        self._name = name
         self._begun = False
         self._index = 0
         self._open: deque[_Block] = deque()
@@ -126,10 +138,7 @@ class Writer:
         if self._begun:
             return
         message: Json = {
-            "id": chunk.get("id") or f"msg_{time.time_ns():x}",
-            "type": "message",
-            "role": "assistant",
-            "model": chunk.get("model"),
+            **opening(chunk, self._name),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,

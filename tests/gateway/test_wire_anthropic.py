@@ -382,7 +382,7 @@ junk = st.recursive(
 @settings(max_examples=200)
 def test_chunks_that_are_none_disturb_nobody(chunks, choice):
     tally = Tally()
-    writer = Writer(tally)
+    writer = Writer(tally, "m")
     raw = [json.dumps(chunk).encode() for chunk in [*chunks, {"choices": [choice]}, {"choices": [{"delta": choice}]}]]
     blocks = writer.write([*raw, b"{half"]) + writer.end()
     assert tally.malformed >= 1
@@ -390,7 +390,17 @@ def test_chunks_that_are_none_disturb_nobody(chunks, choice):
     assert blocks[-1].startswith(b"event: message_stop\n")
     for body in ({"choices": [choice]}, {"choices": [{"message": choice}]}, choice):
         with contextlib.suppress(errors.BadReply):
-            assert answer(json.dumps(body).encode(), tally)["type"] == "message"
+            assert answer(json.dumps(body).encode(), tally, "m")["type"] == "message"
+
+
+@pytest.mark.parametrize("head", [{}, {"id": None, "model": None}, {"id": "", "model": ""}, {"id": 7, "model": 7}])
+def test_a_message_has_an_id_and_a_model_whatever_the_vendor_leaves_out(head):
+    whole = answer(json.dumps({**head, "choices": [{"message": {"content": "Hi"}}]}).encode(), Tally(), "configured")
+    chunk = json.dumps({**head, "choices": [{"delta": {"content": "Hi"}}]}).encode()
+    start = Writer(Tally(), "configured").write([chunk])[0]
+    for message in (whole, json.loads(start.partition(b"data: ")[2])["message"]):
+        assert message["id"].startswith("msg_")
+        assert message["model"] == "configured"
 
 
 @st.composite
@@ -431,13 +441,13 @@ def test_any_stream_adds_up_to_the_message_of_the_whole_answer(stream, data):
     usage = Usage(input=7, cache_read=3, output=5)
     head = {"id": "chatcmpl-1", "object": "chat.completion", "model": "m"}
     choice = {"index": 0, "message": message, "finish_reason": finish}
-    expected = answer(json.dumps({**head, "choices": [choice]}).encode(), Tally(usage=usage))
+    expected = answer(json.dumps({**head, "choices": [choice]}).encode(), Tally(usage=usage), "m")
 
     chunks = [{"delta": delta, "finish_reason": None} for delta in deltas] + [{"delta": {}, "finish_reason": finish}]
     raw = [json.dumps({**head, "choices": [{"index": 0, **each}]}).encode() for each in chunks]
     cuts = sorted(data.draw(st.sets(st.integers(0, len(raw)), max_size=4)))
     tally = Tally()
-    writer = Writer(tally)
+    writer = Writer(tally, "m")
     blocks: list[bytes] = []
     for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
         blocks += writer.write(raw[start:end])

@@ -73,7 +73,7 @@ def test_answer_is_told_back(case: dict[str, Any]) -> None:
         choice["stop_sequence"] = case["sequence"]
     completion = {"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [choice]}
     tally = Tally(usage=Usage(**case["usage"]) if "usage" in case else None)
-    assert answer(json.dumps(completion).encode(), tally) == {
+    assert answer(json.dumps(completion).encode(), tally, "m") == {
         "id": "chatcmpl-1",
         "type": "message",
         "role": "assistant",
@@ -91,13 +91,13 @@ def test_answer_is_told_back(case: dict[str, Any]) -> None:
 )
 def test_an_answer_that_is_none_is_a_bad_reply(reply: str) -> None:
     with pytest.raises(BadReply):
-        answer(reply.encode(), Tally())
+        answer(reply.encode(), Tally(), "m")
 
 
 @cases("streams")
 def test_chunks_become_events(case: dict[str, Any]) -> None:
     tally = Tally(usage=Usage(**case["usage"]) if "usage" in case else None)
-    writer = Writer(tally)
+    writer = Writer(tally, "m")
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m"}
     deltas = [*({"delta": delta, "finish_reason": None} for delta in case["deltas"])]
     choices = [*deltas, {"delta": {}, "finish_reason": case["finish"]}]
