@@ -54,6 +54,9 @@ def missing(call: Call, model: Model) -> dict[str, str]:
     lacking = {ability: param for ability, param in call.needs.items() if ability not in card.abilities}
     if not lacking or model.on_unsupported == "error":
         return lacking
+    if call.hints.diffusing != "raw":
+        # The finished text is the same from a model that writes it another way.
+        lacking.pop("diffusing", None)
     return {
         ability: param
         for ability, param in lacking.items()

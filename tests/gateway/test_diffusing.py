@@ -152,8 +152,22 @@ def test_where_snapshots_have_no_place_they_are_left_out_and_named(
     [({"n": 2}, "n"), ({"model": "gpt-4.1-nano"}, "diffusing"), ({"model": "auto-cheap"}, "diffusing")],
 )
 def test_what_cannot_be_is_refused(gateway: Serving, fields: dict[str, Any], param: str) -> None:
-    answer = asked(gateway, **fields)
+    answer = asked(gateway, headers={"x-talaria-diffusing": "raw"}, **fields)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("model", ["gpt-4.1-nano", "claude-haiku", "auto-cheap"])
+def test_other_models_write_the_finished_text_another_way(gateway: Serving, model: str) -> None:
+    answer = asked(gateway, model=model)
+    assert answer.headers["x-talaria-dropped"] == "diffusing"
+    assert "".join(contents(chunks_of(answer))) == TEXT
+
+
+def test_another_vendor_writes_what_was_never_settled(gateway: Serving, simulator: Simulator) -> None:
+    simulator.faults({"vendor": "inception", "model": "*", "kind": "cut", "after_events": 3})
+    answer = asked(gateway, model="auto")
+    assert answer.headers["x-talaria-model"] == "gpt-4.1-nano"
+    assert "".join(contents(chunks_of(answer))) == TEXT
 
 
 def test_an_unknown_mode_is_refused(gateway: Serving) -> None:
@@ -164,5 +178,5 @@ def test_an_unknown_mode_is_refused(gateway: Serving) -> None:
 
 def test_a_route_passes_over_models_without_snapshots(gateway: Serving, simulator: Simulator) -> None:
     simulator.faults({"vendor": "inception", "model": "*", "kind": "status", "status": 500})
-    assert asked(gateway, model="auto").status_code == 502
+    assert asked(gateway, model="auto", headers={"x-talaria-diffusing": "raw"}).status_code == 502
     assert {request["vendor"] for request in simulator.requests()} == {"inception"}
