@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from providers import catalog, openai, openai_chat, openai_errors
 from providers.abilities import name_dropped, neutral, refuse_dropped
@@ -20,7 +20,7 @@ from providers.base import Batch, Transport
 from providers.errors import TalariaError
 from providers.lenient import dumps, loads
 from providers.openai import Form
-from providers.openai_chat import FINISHES, observe, read_answer, rename
+from providers.openai_chat import FINISHES, identify, observe, read_answer
 from providers.openai_tools import calls, mend_call, mend_fragment
 from providers.types import Call, Card, Json, Model, Reply, Tally
 
@@ -183,9 +183,12 @@ def _flatten(message: Json) -> None:
 # --- The vendor's answer as ours ---
 
 
-def decode(row: Row, provider: str, model: Model, headers: Mapping[str, str], body: bytes) -> Reply:
-    """A whole answer: as it came but for the model's name, or mended where it differs from OpenAI's."""
-    answer = read_answer(provider, headers, body)
+def decode(row: Row, part: str, provider: str, model: Model, headers: Mapping[str, str], body: bytes) -> Reply:
+    """A whole answer: as it came but for the model's name, or mended where it differs from OpenAI's.
+
+    `part` is where a choice has what was said.
+    """
+    answer = read_answer(provider, headers, body, decode_error=partial(decode_error, row))
     mended = _mend_usage(row, answer)
     for choice in answer["choices"]:
         if isinstance(choice, dict):
@@ -195,14 +198,17 @@ def decode(row: Row, provider: str, model: Model, headers: Mapping[str, str], bo
                 mended |= _mend_message(row, message)
                 for call in calls(message):
                     mended |= mend_call(call)
-    tally = Tally(id=answer.get("id"))
-    observe(tally, answer)
-    answered = dumps({**answer, "model": model.name}) if mended else rename(body, answer, model.name)
-    return Reply(answered, tally, headers)
+    tally = Tally()
+    body = identify(tally, dumps(answer) if mended else body, answer, model.name)
+    observe(tally, answer, part)
+    return Reply(body, tally, headers)
 
 
 class Reader(openai_chat.Reader):
     """Mends each chunk before it is passed on, and adds the finish where a stream ends without one."""
+
+    nothing: ClassVar[Json] = {"delta": {}}
+    """What a choice says that only ends."""
 
     def __init__(self, row: Row, provider: str, model: Model, include_usage: bool, tally: Tally) -> None:
         super().__init__(provider, model, include_usage, tally)
@@ -215,9 +221,6 @@ class Reader(openai_chat.Reader):
         return decode_error(self._row, self._provider, 200, {}, data)
 
     def amend(self, chunk: Json) -> bool:
-        if chunk.get("object") == "error" and "error" not in chunk:
-            chunk["error"] = _told(chunk)
-            return True
         self._last = chunk
         mended = _mend_usage(self._row, chunk)
         choices = chunk.get("choices")
@@ -238,9 +241,16 @@ class Reader(openai_chat.Reader):
             finish = "tool_calls" if self._ids.get(str(index)) else "stop"
             self._tally.finish = self._tally.finish or finish
             envelope = {key: self._last[key] for key in ("id", "object", "created") if key in self._last}
-            choice = {"index": index, "delta": {}, "finish_reason": finish}
+            choice = {"index": index, **self.nothing, "finish_reason": finish}
             batch.append(dumps({**envelope, "model": self._name, "choices": [choice]}))
         super().end(batch, whole)
+
+
+class TextReader(Reader):
+    """Chunks of text instead of deltas."""
+
+    part = "text"
+    nothing: ClassVar[Json] = {"text": "", "logprobs": None}
 
 
 def _mend_message(row: Row, message: Json) -> bool:
@@ -322,10 +332,7 @@ def _table(value: Any) -> Json:
 
 def decode_error(row: Row, provider: str, status: int, headers: Mapping[str, str], body: bytes) -> TalariaError:
     """The vendor's error, whatever the shape of its body: OpenAI's, a string, or words at the top."""
-    try:
-        error = _told(loads(body))
-    except ValueError:
-        error = {}
+    error = openai_errors.error_of(body)
     if row.conceal and "message" in error:
         error["message"] = re.sub(row.conceal, "***", error["message"])
     told = (error.get("code"), error.get("type"))
@@ -337,35 +344,6 @@ def decode_error(row: Row, provider: str, status: int, headers: Mapping[str, str
             headers = {**headers, "retry-after": longest}
     status = 503 if status in row.overloaded else status
     return openai_errors.decode_error(provider, status, headers, dumps({"error": error}))
-
-
-def _told(body: Any) -> Json:
-    """An error's message and words, from the top of a body or from an `error` in it."""
-    if not isinstance(body, dict):
-        return {}
-    inner = body.get("error")
-    error = inner if isinstance(inner, dict) else body
-    text = inner if isinstance(inner, str) else None
-    for key in ("message", "detail"):
-        text = text or _words(error.get(key))
-    told = {key: error[key] for key in ("type", "code", "param") if key in error}
-    return {**told, "message": text} if text else told
-
-
-def _words(value: Any) -> str:
-    """What a validator found wrong, as it may come from FastAPI, or a plain text."""
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case list():
-            return "; ".join(_words(each) for each in value)
-        case {"msg": str(text), "loc": [*place]}:
-            return f"{'.'.join(map(str, place))}: {text}"
-        case {"detail": detail}:
-            return _words(detail)
-    return dumps(value).decode()
 
 
 # --- The vendor ---
@@ -384,10 +362,14 @@ class Provider(openai.Provider):
 
 
 def _form(row: Row, operation: str, form: Form) -> Form:
-    chat: Json = {"decode": partial(decode, row), "reader": partial(Reader, row)} if operation == "chat" else {}
+    answers: Json = {}
+    if operation == "chat":
+        answers = {"decode": partial(decode, row, "message"), "reader": partial(Reader, row)}
+    elif operation == "completions":
+        answers = {"decode": partial(decode, row, "text"), "reader": partial(TextReader, row)}
     return form._replace(
         path=row.paths.get(operation, form.path) + (f"?{row.query}" if row.query else ""),
         encode=partial(encode, row, form.encode),
         decode_error=partial(decode_error, row),
-        **chat,
+        **answers,
     )

@@ -16,8 +16,9 @@ from providers.abilities import fit, leave_out, name_dropped, refuse_dropped
 from providers.errors import BadReply, TalariaError, Unsupported
 from providers.lenient import dumps, loads
 from providers.openai import Form
+from providers.openai_chat import tokens
 from providers.openai_tools import arguments, new_id
-from providers.types import Call, Json, Model, Reply, Tally, Usage
+from providers.types import Call, Json, Model, Reply, Tally
 
 FINISH = {"STOP": "stop", "MAX_TOKENS": "length"} | dict.fromkeys(
     ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"), "content_filter"
@@ -208,18 +209,13 @@ def _said(candidate: Json, before: int | None) -> Json:
 def _usage(counts: Json) -> Json:
     """OpenAI's shape: thoughts are output, which Gemini counts apart."""
     names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
-    asked, tools, said, thought = (int(counts.get(name) or 0) for name in names)
+    asked, tools, said, thought = (tokens(counts, name) for name in names)
     prompt, completion = asked + tools, said + thought
     return {
         **{"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
-        "prompt_tokens_details": {"cached_tokens": counts.get("cachedContentTokenCount") or 0},
+        "prompt_tokens_details": {"cached_tokens": tokens(counts, "cachedContentTokenCount")},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
-
-
-def decode_usage(counts: Json) -> Usage:
-    """Disjoint counts: Gemini's prompt tokens hold the cached ones."""
-    return openai_chat.decode_usage(_usage(counts))
 
 
 def decode_error(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> TalariaError:

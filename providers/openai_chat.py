@@ -6,15 +6,16 @@ changes, and an answer passes as bytes but for the model's name and, on streams,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from providers.abilities import fit, leave_out, neutral, refuse_dropped
 from providers.base import Batch
 from providers.errors import BadReply, TalariaError
 from providers.lenient import dumps, loads
-from providers.openai_errors import decode_error
+from providers.openai_errors import decode_error, failure_in
 from providers.sse import Event
 from providers.types import Call, Card, Json, Model, Reply, Tally, Usage
 
@@ -95,12 +96,22 @@ def bound(body: Json, card: Card, dropped: list[str]) -> None:
 def decode(provider: str, model: Model, headers: Mapping[str, str], body: bytes) -> Reply:
     """A whole answer, byte for byte but for the model's name."""
     answer = read_answer(provider, headers, body)
-    tally = Tally(id=answer.get("id"))
+    tally = Tally()
+    body = identify(tally, body, answer, model.name)
     observe(tally, answer)
-    return Reply(rename(body, answer, model.name), tally, headers)
+    return Reply(body, tally, headers)
 
 
-def read_answer(provider: str, headers: Mapping[str, str], body: bytes, holds: str = "choices") -> Json:
+DecodeError = Callable[[str, int, Mapping[str, str], bytes], TalariaError]
+
+
+def read_answer(
+    provider: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    holds: str = "choices",
+    decode_error: DecodeError = decode_error,
+) -> Json:
     """The JSON of an answer with status 200, whose list `holds` is not empty.
 
     Raises what an error in it says, and BadReply when it is none.
@@ -110,8 +121,9 @@ def read_answer(provider: str, headers: Mapping[str, str], body: bytes, holds: s
     except ValueError:
         raise BadReply(f"{provider}: the answer is not JSON, or not whole", provider=provider) from None
     if isinstance(answer, dict):
-        if answer.get("error"):
-            raise decode_error(provider, 200, headers, body)
+        failed = failure_in(answer)
+        if failed is not None:
+            raise decode_error(provider, 200, headers, dumps(failed))
         if isinstance(answer.get(holds), list) and answer[holds]:
             return answer
     raise BadReply(f"{provider}: the answer has no {holds}", provider=provider)
@@ -132,20 +144,33 @@ def decode_usage(usage: Json) -> Usage:
     """Disjoint counts: OpenAI's `prompt_tokens` hold the cached ones, its `completion_tokens` the reasoning."""
     prompt = usage.get("prompt_tokens_details")
     completion = usage.get("completion_tokens_details")
-    cache_read = _tokens(prompt, "cached_tokens")
-    cache_write = _tokens(prompt, "cache_write_tokens")
+    cache_read = tokens(prompt, "cached_tokens")
+    cache_write = tokens(prompt, "cache_write_tokens")
     return Usage(
-        input=max(0, _tokens(usage, "prompt_tokens") - cache_read - cache_write),
+        input=max(0, tokens(usage, "prompt_tokens") - cache_read - cache_write),
         cache_read=cache_read,
         cache_write=cache_write,
-        output=_tokens(usage, "completion_tokens"),
-        reasoning=_tokens(completion, "reasoning_tokens"),
+        output=tokens(usage, "completion_tokens"),
+        reasoning=tokens(completion, "reasoning_tokens"),
     )
 
 
-def _tokens(counts: Any, name: str) -> int:
+def tokens(counts: Any, name: str) -> int:
+    """A count; 0 where a vendor has none there, or something else."""
     value = counts.get(name) if isinstance(counts, dict) else None
     return int(value) if isinstance(value, int | float) and 0 < value < MOST_TOKENS else 0
+
+
+def identify(tally: Tally, data: bytes, parsed: Json, name: str) -> bytes:
+    """`data` under `name`, and with an id. What the vendor leaves out of both, `parsed` is given, too."""
+    whole = parsed.get("id") is not None and parsed.get("model") is not None
+    if parsed.get("id") is None:
+        parsed["id"] = tally.id or f"talaria-{uuid4().hex}"
+    tally.id = tally.id or parsed["id"]
+    if whole:
+        return rename(data, parsed, name)
+    parsed["model"] = name
+    return dumps(parsed)
 
 
 def rename(data: bytes, parsed: Json, name: str) -> bytes:
@@ -262,8 +287,9 @@ class Reader:
                     self._tally.malformed += 1
                     continue
                 data = dumps(chunk)
-            if chunk.get("error"):
-                self.failure = self.fail(data)
+            failed = failure_in(chunk)
+            if failed is not None:
+                self.failure = self.fail(dumps(failed))
                 break
             self._pass(chunk, data, batch)
         return batch
@@ -292,12 +318,10 @@ class Reader:
 
     def _pass(self, chunk: Json, data: bytes, batch: Batch) -> None:
         tally = self._tally
-        if tally.id is None:
-            tally.id = chunk.get("id")
         choices = chunk.get("choices")
         if choices:
             self._observe(choices)
-        data = rename(data, chunk, self._name)
+        data = identify(tally, data, chunk, self._name)
         if "usage" not in chunk:
             self._release_usage(batch)
             batch.append(data)

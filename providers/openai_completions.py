@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from providers import openai_chat
 from providers.abilities import fit, refuse_dropped
 from providers.lenient import dumps
-from providers.openai_chat import observe, read_answer, rename, set_stream
+from providers.openai_chat import identify, observe, read_answer, set_stream
 from providers.types import Call, Model, Reply, Tally
 
 
@@ -34,9 +34,10 @@ def encode(call: Call, model: Model, stream: bool) -> tuple[bytes, list[str]]:
 def decode(provider: str, model: Model, headers: Mapping[str, str], body: bytes) -> Reply:
     """A whole answer, byte for byte but for the model's name."""
     answer = read_answer(provider, headers, body)
-    tally = Tally(id=answer.get("id"))
+    tally = Tally()
+    body = identify(tally, body, answer, model.name)
     observe(tally, answer, "text")
-    return Reply(rename(body, answer, model.name), tally, headers)
+    return Reply(body, tally, headers)
 
 
 class Reader(openai_chat.Reader):

@@ -18,6 +18,8 @@ def encode(call: Call, model: Model, stream: bool = False) -> tuple[bytes, list[
     """The request's body, and the parameters that were left out."""
     body, dropped = fit(call, model)
     body["model"] = model.upstream
+    # OpenAI refuses the word, even where it asks for nothing.
+    body.pop("stream", None)
     refuse_dropped(model, dropped)
     return dumps(body), dropped
 

@@ -53,8 +53,8 @@ def decode_error(provider: str, status: int, headers: Mapping[str, str], body: b
     """
     error = error_of(body)
     code, kind, param = error.get("code"), error.get("type"), error.get("param")
-    if status < 400 and isinstance(code, int) and 400 <= code < 600:
-        status = code
+    if status < 400:
+        status = next((said for key in _STATUS if (said := _status(error.get(key)))), status)
     words = {word for word in (code, kind) if isinstance(word, str)}
     message = f"{provider}: {_text(error)}" if _text(error) else f"{provider} answered with status {status}"
     told: dict[str, Any] = {
@@ -102,17 +102,65 @@ def error_of(body: bytes) -> Json:
         parsed = loads(body)
     except ValueError:
         return {}
-    error = parsed.get("error") if isinstance(parsed, dict) else None
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, dict) else {}
+    return _told(parsed) if isinstance(parsed, dict) else {}
+
+
+def failure_in(answer: Json) -> Json | None:
+    """The error that comes in place of an answer or a chunk, or as the end of a choice; None where there is none."""
+    if answer.get("error"):
+        return answer
+    choices = answer.get("choices")
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and choice.get("finish_reason") == "error":
+                return {"error": choice.get("error") or {"message": "the answer broke off"}}
+        return None
+    said = answer.get("object") == "error" or any(answer.get(key) for key in ("errors", *_TEXTS))
+    return answer if said and not answer.get("usage") else None
+
+
+_STATUS = ("code", "status", "status_code")
+_TEXTS = ("message", "detail")
+
+
+def _told(body: Json) -> Json:
+    """An error's message and words: from an `error`, the first of `errors`, or the top of the body."""
+    inner = body.get("error") or body.get("errors")
+    if isinstance(inner, list) and inner:
+        inner = inner[0]
+    error = inner if isinstance(inner, dict) else body
+    text = inner if isinstance(inner, str) else ""
+    for key in _TEXTS:
+        text = text or _words(error.get(key))
+    told = {key: error[key] for key in ("type", "param", *_STATUS) if key in error}
+    return {**told, "message": text} if text else told
+
+
+def _words(value: Any) -> str:
+    """What a validator found wrong, as it may come from FastAPI, or a plain text."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case list():
+            return "; ".join(_words(each) for each in value)
+        case {"msg": str(text), "loc": [*place]}:
+            return f"{'.'.join(map(str, place))}: {text}"
+        case {"detail": detail}:
+            return _words(detail)
+    return dumps(value).decode()
+
+
+def _status(value: Any) -> int | None:
+    """An HTTP status of an error, where a vendor has it in the body, as a number or its digits."""
+    if isinstance(value, str) and re.fullmatch(r"[45]\d\d", value):
+        return int(value)
+    return value if isinstance(value, int) and 400 <= value < 600 else None
 
 
 def _text(error: Json) -> str:
-    message = error.get("message")
-    if message is not None and not isinstance(message, str):
-        message = dumps(message).decode()
-    return _SECRETS.sub("***", message or "")[:2000]
+    return _SECRETS.sub("***", error.get("message", ""))[:2000]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

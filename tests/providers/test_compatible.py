@@ -475,6 +475,57 @@ async def test_errors_among_the_events_are_raised(event: dict[str, Any], kind: t
         await streamed(a_row(), chunk({"content": "A"}), event)
 
 
+async def test_an_error_among_the_events_is_known_by_the_rows_signs() -> None:
+    row = a_row('too_long = ["too_big"]')
+    with pytest.raises(errors.ContextTooLong):
+        await streamed(row, chunk({"content": "A"}), {"message": "No", "code": "too_big"})
+    vendor = Vendor(row, lambda request: httpx.Response(200, json={"message": "No", "code": "too_big"}))
+    with pytest.raises(errors.ContextTooLong):
+        await vendor.complete(a_call())
+
+
+# --- Completions ---
+
+
+def text_chunk(text: str, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    choices = [{"index": 0, "text": text, "logprobs": None, "finish_reason": finish}]
+    return {"id": "c1", "object": "text_completion", "created": 1, "model": "theirs", "choices": choices, **more}
+
+
+COMPLETES = """
+finishes = {eos = "stop", full = "length"}
+usage_at = "x.usage"
+too_long = ["too_big"]
+"""
+
+
+async def test_what_a_row_says_of_answers_holds_for_completions() -> None:
+    answer = text_chunk("Oslo.", "full", x={"usage": ANSWER["usage"]})
+    vendor = Vendor(a_row(COMPLETES), lambda request: httpx.Response(200, json=answer))
+    reply = await vendor.complete(a_call(operation="completions", prompt="Norway:"))
+    told = json.loads(reply.body)
+    assert (told["choices"][0]["finish_reason"], told["usage"], told["model"]) == ("length", ANSWER["usage"], "ours")
+    assert (reply.tally.finish, reply.tally.chars, reply.tally.usage) == ("length", 5, Usage(input=9, output=2))
+    vendor = Vendor(a_row(COMPLETES), lambda request: httpx.Response(200, json={"message": "No", "code": "too_big"}))
+    with pytest.raises(errors.ContextTooLong):
+        await vendor.complete(a_call(operation="completions", prompt="Norway:"))
+
+
+@pytest.mark.parametrize("ends", [[text_chunk("", "eos")], []])
+async def test_what_a_row_says_of_answers_holds_for_streams_of_text(ends: list[dict[str, Any]]) -> None:
+    parts = [text_chunk("Os"), text_chunk("lo.", x={"usage": ANSWER["usage"]}), *ends]
+    body = b"".join(b"data: " + dumps(each) + b"\n\n" for each in parts) + b"data: [DONE]\n\n"
+    vendor = Vendor(a_row(COMPLETES), lambda request: httpx.Response(200, headers=SSE, content=body))
+    call = a_call(stream=True, operation="completions", prompt="Norway:")
+    stream = await vendor.provider.endpoints["completions"].stream(call, a_model(vendor.row), Timeouts())
+    told = [json.loads(data) async for batch in stream for data in batch]
+    assert {each["model"] for each in told} == {"ours"}
+    choices = [choice for each in told for choice in each["choices"]]
+    assert [choice["text"] for choice in choices] == ["Os", "lo.", ""]
+    assert [choice["finish_reason"] for choice in choices] == [None, None, "stop"]
+    assert (told[-1]["usage"], stream.tally.finish) == (ANSWER["usage"], "stop")
+
+
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
@@ -493,6 +544,7 @@ junk = st.recursive(
                     "finish_reason",
                     "index",
                     "error",
+                    "errors",
                     "detail",
                     "object",
                     "prompt_tokens_details",
@@ -514,7 +566,9 @@ async def test_junk_only_raises_what_the_router_knows(found: Any) -> None:
     for body in (found, {"choices": [found], "usage": found}, {"choices": [{"message": found, "delta": found}]}):
         assert isinstance(decode_error(row, "acme", 500, {}, dumps(body)), errors.TalariaError)
         with suppress(errors.TalariaError):
-            compatible.decode(row, "acme", a_model(row), {}, dumps(body))
+            compatible.decode(row, "message", "acme", a_model(row), {}, dumps(body))
+        with suppress(errors.TalariaError):
+            compatible.decode(row, "text", "acme", a_model(row), {}, dumps(body))
         vendor = Vendor(
             row, lambda request, body=body: httpx.Response(200, headers=SSE, content=b"data: " + dumps(body) + b"\n\n")
         )

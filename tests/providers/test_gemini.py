@@ -16,7 +16,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from providers import catalog, errors, load
-from providers.gemini import Provider, Reader, decode, decode_error, decode_usage, encode
+from providers.gemini import Provider, Reader, decode, decode_error, encode
 from providers.http_httpx import HttpxTransport
 from providers.lenient import dumps
 from providers.sse import Splitter
@@ -203,7 +203,6 @@ def test_junk_only_raises_what_the_router_knows(junk: Any) -> None:
     [
         b'{"candidates":[{"index":{}}]}',
         b'{"candidates":[{"finishReason":[]}]}',
-        b'{"candidates":[{}],"usageMetadata":{"promptTokenCount":1e999}}',
         b'{"error":{"status":[1],"details":[{"reason":{}}]}}',
         b'[{"error":null}]',
         b"[]",
@@ -269,14 +268,24 @@ def test_a_rest_is_told_in_the_details() -> None:
     assert found.retry_after == 34.5
 
 
+COUNTS = {"promptTokenCount": 100, "cachedContentTokenCount": 40, "candidatesTokenCount": 3, "thoughtsTokenCount": 50}
+
+
+def counted(counts: dict[str, Any]) -> tuple[Usage | None, Any]:
+    """The tally's usage, and the caller's."""
+    candidate = {"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}
+    reply = decode("google", a_model(), {}, dumps({"candidates": [candidate], "usageMetadata": counts}))
+    return reply.tally.usage, json.loads(reply.body)["usage"]
+
+
 def test_usage_is_disjoint() -> None:
-    counts = {
-        "promptTokenCount": 100,
-        "cachedContentTokenCount": 40,
-        "candidatesTokenCount": 3,
-        "thoughtsTokenCount": 50,
-    }
-    assert decode_usage(counts) == Usage(input=60, cache_read=40, output=53, reasoning=50)
+    assert counted(COUNTS)[0] == Usage(input=60, cache_read=40, output=53, reasoning=50)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", ["40", "many", None, [], -1, 1e300])
+def test_a_count_that_is_no_number_is_none(name: str, value: Any) -> None:
+    assert counted({**COUNTS, name: value}) == counted({**COUNTS, name: 0})
 
 
 def a_provider(respond: Callable[[httpx.Request], httpx.Response]) -> Provider:
