@@ -101,7 +101,8 @@ def settle(record: Record) -> None:
         _settle_unserved(record)
         return
     tally = record.tally
-    if tally is not None and tally.usage is not None and record.error is None and not record.cancelled:
+    broken = record.error is not None or record.cancelled
+    if tally is not None and tally.usage is not None and (tally.finish is not None or not broken):
         record.usage = tally.usage
     else:
         record.usage, record.estimated = estimate(record.call, tally), True
@@ -146,7 +147,8 @@ def estimate(call: Call, tally: Tally | None) -> Usage:
             output=max(stated.output, output),
             reasoning=stated.reasoning,
         )
-    return Usage(input=-(-sum(_chars(call.body.get(field)) for field in PROMPT) // CHARS_PER_TOKEN), output=output)
+    body = call.written.body or call.body
+    return Usage(input=-(-sum(_chars(body.get(field)) for field in PROMPT) // CHARS_PER_TOKEN), output=output)
 
 
 def _chars(node: Any) -> int:

@@ -138,6 +138,7 @@ class Prompted:
 
     async def complete(self, call: Call, model: Model, timeouts: Timeouts) -> Reply:
         body, clamped = self._prompt.apply(call.body)
+        call.written.body = body
         reply = await self._chat.complete(replace(call, body=body), model, timeouts)
         reply.tally.prompt = self._prompt.label
         reply.dropped = _named(reply.dropped, clamped)
@@ -147,6 +148,7 @@ class Prompted:
 
     async def stream(self, call: Call, model: Model, timeouts: Timeouts) -> Stream:
         body, clamped = self._prompt.apply(call.body)
+        call.written.body = body
         stream = await self._chat.stream(replace(call, body=body), model, timeouts)
         stream.tally.prompt = self._prompt.label
         stream.dropped = _named(stream.dropped, clamped)

@@ -29,6 +29,13 @@ class Hints:
 
 
 @dataclass(slots=True)
+class Written:
+    """What the attempt under way asks with, where a prompt made it another body than the caller's."""
+
+    body: Json | None = None
+
+
+@dataclass(slots=True)
 class Call:
     """One request on its way.
 
@@ -54,6 +61,9 @@ class Call:
     """Which application key asked; None where the gateway asks for none."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the caller's headers that their dialect passes on to a vendor that speaks it; names in lower case."""
+
+    written: Written = field(default_factory=Written)
+    """Shared by all forms that one call takes on its way."""
 
     @property
     def max_output(self) -> int | None:

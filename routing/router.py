@@ -114,6 +114,7 @@ class Router:
         self, call: Call, journey: Journey, target: Target, budget: Budget, last_resort: bool
     ) -> Reply | Stream | TalariaError:
         attempt = Attempt(target.model, time.monotonic())
+        call.written.body = None
         journey.attempts.append(attempt)
         stream: Stream | None = None
         try:

@@ -73,7 +73,7 @@ class Calls:
         key_id = gateway.auth.identify(headers)
         raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
         asked = self._wire.decode(raw)
-        hints = _hints(asked.hints, headers)
+        hints = hinted(asked.hints, headers)
         call = snapshot.call(exchange.id, exchange.started, self._wire.OPERATION, raw, asked, hints, key_id)
         call.headers = passed_on(sent, self._wire.HEADERS)
         record.call = call
@@ -171,7 +171,7 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -
     return found
 
 
-def _hints(hints: Hints, headers: Mapping[bytes, bytes]) -> Hints:
+def hinted(hints: Hints, headers: Mapping[bytes, bytes]) -> Hints:
     """The hints of the body with those of the headers over them. Raises InvalidRequest."""
     found: dict[str, object] = {}
     for name, (field, read) in _HINTS.items():

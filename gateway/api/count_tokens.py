@@ -14,7 +14,7 @@ from dataclasses import replace
 import orjson
 
 from gateway import errors
-from gateway.api.calls import _hints, passed_on
+from gateway.api.calls import hinted, passed_on
 from gateway.caller import Caller, CallerLeft, Receive, Send
 from gateway.gateway import Gateway
 from gateway.middleware import Exchange, Scope, report
@@ -63,7 +63,7 @@ class CountTokens:
         key_id = gateway.auth.identify(headers)
         raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
         asked = anthropic.decode_count(raw)
-        hints = _hints(asked.hints, headers)
+        hints = hinted(asked.hints, headers)
         call = snapshot.call(exchange.id, exchange.started, anthropic.OPERATION, raw, asked, hints, key_id)
         call.headers = passed_on(sent, anthropic.HEADERS)
         route = snapshot.table.route(call)

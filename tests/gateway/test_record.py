@@ -217,3 +217,17 @@ def test_blobs_expire_and_make_room() -> None:
         assert await blobs.get("c") == b"12345"
 
     asyncio.run(story())
+
+
+def test_an_estimate_counts_what_a_prompt_added() -> None:
+    asked = call("x" * 40)
+    plain = estimate(asked, None).input
+    asked.written.body = {"messages": [{"role": "system", "content": "y" * 4000}, *asked.body["messages"]]}
+    assert estimate(asked, None).input > plain + 900
+
+
+def test_an_answer_that_was_whole_before_its_caller_left_is_billed_as_stated() -> None:
+    usage = Usage(input=10, output=20)
+    found = record(tally=Tally(usage=usage, finish="stop", chars=9), cancelled=True)
+    assert found.usage == usage
+    assert not found.estimated
