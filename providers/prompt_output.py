@@ -70,7 +70,11 @@ def end(filters: Sequence[Filter]) -> str:
 
 
 class Cut:
-    """Ends the text before the first of the stop words, as vendors that know the word do."""
+    """Ends the text before the first of the stop words, as vendors that know the word do.
+
+    The first is the one that begins first. One that is there whole does not end the text while another that began
+    before it may still be completed.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
@@ -81,16 +85,20 @@ class Cut:
         if self._over:
             return ""
         text = self._kept + piece
-        found = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
-        if found >= 0:
+        found = self._found(text)
+        begun = len(text) - max(_overlap(text, stop) for stop in self._stops)
+        if found <= begun and found < len(text):
             self._over, self._kept = True, ""
             return text[:found]
-        size = max(_overlap(text, stop) for stop in self._stops)
-        self._kept = text[len(text) - size :]
-        return text[: len(text) - size]
+        self._kept = text[begun:]
+        return text[:begun]
 
     def end(self) -> str:
-        return self._kept
+        return self._kept[: self._found(self._kept)]
+
+    def _found(self, text: str) -> int:
+        """Where the first stop word that is there whole begins; else the end."""
+        return min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=len(text))
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -139,6 +147,8 @@ class Unfence:
         self._alone = alone
         self._place: Literal["before", "inside", "after", "plain"] = "before"
         self._kept = ""
+        self._space: list[str] = []
+        """What came since the fence was closed: said only where more comes."""
         self._first = True
         """The inside is read from the line end before it on, which is never said."""
         self._closing = self._last_closing = self._may_close = _OPENING
@@ -167,11 +177,13 @@ class Unfence:
             self._place = "after"
             text = text[closing.end() :]
         if self._place == "after":
-            if self._alone or not text.strip():
-                self._kept = "" if self._alone else text
+            if self._alone:
+                return said
+            if not text.strip():
+                self._space.append(text)
                 return said
             self._place = "plain"
-            text = self._say("\n" + text)
+            text = self._say("\n" + "".join(self._space) + text)
         return said + text
 
     def end(self) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +12,7 @@ from providers.prompt_output import Cut, Filter, Output, Trim, Unfence, end, fee
 
 PIECES = st.lists(
     st.sampled_from(
-        ["```", "``", "`", "````", "json", "\n", "\r\n", " ", "  ", "\t", "{}", "a", "é", "STOP", "ST", "\\n"]
+        ["```", "``", "`", "````", "json", "\n", "\r\n", " ", "  ", "\t", "{}", "a", "é", "STOP", "ST", "O", "P", "\\n"]
     ),
     max_size=14,
 )
@@ -26,11 +27,13 @@ MAKERS: dict[str, Callable[[], Filter]] = {
     "json": lambda: Unfence(alone=True),
     "trim": Trim,
     "stop": lambda: Cut(["STOP", "ST\n", "``"]),
+    "stops in stops": lambda: Cut(["STOP\na", "TOP", "O", "`json`", "json", "``"]),
 }
 
 
 @pytest.mark.parametrize(
-    "names", [["fence"], ["json"], ["trim"], ["stop"], ["stop", "json", "trim"], ["stop", "fence", "trim"]]
+    "names",
+    [["fence"], ["json"], ["trim"], ["stop"], ["stops in stops"], ["stop", "json", "trim"], ["stop", "fence", "trim"]],
 )
 @settings(max_examples=150)
 @given(pieces=PIECES, data=st.data())
@@ -48,10 +51,25 @@ def test_trimmed_is_as_python_strips(text: str) -> None:
     assert said([Trim()], text) == text.strip()
 
 
-@given(text=st.text(alphabet="abc", max_size=30))
-def test_nothing_is_left_from_the_first_stop_word_on(text: str) -> None:
-    ends = [text.find(stop) for stop in ("ab", "cc") if stop in text]
-    assert said([Cut(["ab", "cc"])], text) == text[: min(ends, default=len(text))]
+@given(
+    text=st.text(alphabet="abc", max_size=30),
+    stops=st.lists(st.text(alphabet="abc", min_size=1, max_size=5), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(0, 30), max_size=6),
+)
+@example(text="xabc", stops=["abc", "b"], cuts=[3])
+@example(text="x</answer>", stops=["</answer>", "ans"], cuts=[6])
+def test_nothing_is_left_from_the_first_stop_word_on(text: str, stops: list[str], cuts: list[int]) -> None:
+    left = text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
+    assert said([Cut(stops)], text) == left
+    assert said([Cut(stops)], *text) == left
+    assert said([Cut(stops)], *(text[at:to] for at, to in pairwise([0, *sorted(cuts), 30]))) == left
+
+
+def test_space_after_a_fence_costs_no_more_than_its_length() -> None:
+    began = process_time()
+    assert said([Unfence(alone=False)], "```\nx\n```\n", *" " * 300_000) == "x"
+    assert process_time() - began < 3
+    assert said([Unfence(alone=False)], "```\nx\n```\n", *"  y") == "x\n  y"
 
 
 @given(inside=st.text(alphabet='ab{}"\n `', max_size=30), ticks=st.integers(3, 5))
