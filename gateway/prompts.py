@@ -22,7 +22,7 @@ from gateway.wire.openai import CHECKS
 from gateway.wording import unknown, wrong
 from providers import prompt, prompt_output
 from providers.errors import InvalidRequest
-from providers.prompt_template import Template, WrongTemplate
+from providers.prompt_template import LONGEST, WrongTemplate, compiled
 from providers.types import Card
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -84,6 +84,8 @@ def _defaults(found: Any) -> Any:
     for name in found:
         if name not in PARAMETERS:
             raise wrong(unknown("parameter", str(name), PARAMETERS), str(name))
+    if all(name in found for name in prompt.LIMITS):
+        raise wrong("is the same parameter as max_completion_tokens: give one of them", "max_tokens")
     return {name: _value(name, value) for name, value in found.items()}
 
 
@@ -114,7 +116,7 @@ def _roles(found: Any) -> Any:
 
 def _template(text: str) -> str:
     try:
-        Template(text)
+        compiled(text)
     except WrongTemplate as error:
         raise wrong(f"is no template that can be used: {error}") from None
     return text
@@ -171,7 +173,7 @@ class Prompt(_Part):
     clamps: Annotated[Mapping[str, tuple[Any, ...]], BeforeValidator(_clamps), *_FROZEN] = Field(
         default_factory=_nothing, description="Parameters with [least, most]: what lies outside is brought within."
     )
-    template: Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_template)] | None = Field(
+    template: Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(_template)] | None = Field(
         default=None,
         description="A Jinja2 template that writes the conversation as one text, for a model that serves completions.",
     )
@@ -200,7 +202,7 @@ class Prompt(_Part):
             defaults=self.defaults,
             clamps={name: (least, most) for name, (least, most) in self.clamps.items()},
             output=prompt_output.Output(self.output.strip_fences, self.output.trim, self.output.remove_stop),
-            template=None if self.template is None else Template(self.template),
+            template=None if self.template is None else compiled(self.template),
         )
 
 
@@ -208,5 +210,5 @@ def served(card: Card, entry: Prompt) -> Card:
     """What a model can do under its prompt: through a template, no more than a text can ask for."""
     if entry.template is None:
         return card
-    abilities = {"n", *(["tools"] if Template(entry.template).takes_tools else [])}
+    abilities = {"n", *(["tools"] if compiled(entry.template).takes_tools else [])}
     return replace(card, serves=frozenset({"completions"}), abilities=frozenset(abilities))

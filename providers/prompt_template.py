@@ -1,14 +1,16 @@
 """Conversations as one text, by a Jinja2 template: for servers that complete texts and know no chat.
 
 Templates are as models are published with: `messages`, `tools` and `add_generation_prompt` are theirs to use, as are
-`tojson` and `raise_exception`. They run in Jinja2's sandbox, read no file, and write no more than MOST_CHARS.
+`tojson` and `raise_exception`. Where they run, and within which bounds: `providers.prompt_sandbox`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from providers.abilities import leave_out
@@ -17,7 +19,19 @@ from providers.errors import BadReply, InvalidRequest, Unsupported
 from providers.lenient import dumps, loads
 from providers.types import Call, Json, Model, Reply, Timeouts
 
-MOST_CHARS = 8 * 1024 * 1024
+LONGEST = 32 * 1024
+"""Characters of a template."""
+
+LEAST_SIZE = 1024 * 1024
+SIZE_PER_CHARACTER = 64
+"""What a template may make, in characters and items: so many, and so many more for each that it is given."""
+
+SECONDS = 1.0
+SECONDS_TO_TRY = 0.25
+"""Of the processor's time, for one rendering."""
+
+USUAL_LIMIT = 4096
+"""Tokens of an answer where neither caller nor card has a limit: completions would stop at 16."""
 
 CHAT_ONLY = frozenset(
     {
@@ -27,8 +41,6 @@ CHAT_ONLY = frozenset(
     }
 )
 """Parameters of chat that completions do not have."""
-
-_STRETCHING = frozenset({"center", "expandtabs", "format", "format_map", "indent", "ljust", "pprint", "rjust", "zfill"})
 
 _PROBE = "How many sandals has Mercury?"
 
@@ -42,16 +54,22 @@ class Template:
 
     def __init__(self, text: str) -> None:
         # Only who has a template needs it.
-        from jinja2 import TemplateError, TemplateSyntaxError, meta
+        from jinja2 import TemplateSyntaxError, meta
 
-        environment = _environment()
+        from providers.prompt_sandbox import Sandbox
+
+        if len(text) > LONGEST:
+            raise WrongTemplate(f"is longer than {LONGEST} characters")
         try:
-            names = meta.find_undeclared_variables(environment.parse(text))
-            self._template = environment.from_string(text)
+            with _metered(SECONDS_TO_TRY, 0):
+                environment = Sandbox(_refuse)
+                names = meta.find_undeclared_variables(environment.parse(text))
+                self._template = environment.from_string(text)
         except TemplateSyntaxError as error:
             raise WrongTemplate(f"line {error.lineno}: {error.message}") from None
-        except TemplateError as error:
-            raise WrongTemplate(str(error.message)) from None
+        except Exception as error:
+            # What Python says of code that is nested too deep, among others.
+            raise WrongTemplate(str(error) or type(error).__name__) from None
         self._text = text
         self.takes_tools = "tools" in names
         self._probe()
@@ -59,72 +77,54 @@ class Template:
     def __repr__(self) -> str:
         return f"Template({self._text!r})"
 
-    def render(self, messages: list[Json], tools: list[Json] | None = None) -> str:
+    def render(self, messages: list[Json], tools: list[Json] | None = None, seconds: float = SECONDS) -> str:
         """The conversation as one text. Raises Unsupported where the template cannot write it."""
-        said: list[str] = []
-        size = 0
+        from providers.prompt_sandbox import weight
+
         try:
-            for piece in self._template.generate(messages=messages, tools=tools, add_generation_prompt=True):
-                size += len(piece)
-                if size > MOST_CHARS:
-                    raise Unsupported(f"the template writes more than {MOST_CHARS} characters", param="messages")
-                said.append(piece)
+            with _metered(seconds, weight([messages, tools], sys.maxsize)):
+                return self._template.render(messages=messages, tools=tools, add_generation_prompt=True)
         except InvalidRequest:
             raise
         except Exception as error:
             # Whatever an expression may do. What it says might quote a message, and is for the template's author alone.
             raise Unsupported("the model's template cannot write these messages", param="messages") from error
-        return "".join(said)
 
     def _probe(self) -> None:
         """Some templates have no place for a system message, and say so."""
         user = {"role": "user", "content": _PROBE}
         turns = [user, {"role": "assistant", "content": "Two."}, user]
         try:
-            text = self.render([{"role": "system", "content": "You are brief."}, *turns])
+            text = self.render([{"role": "system", "content": "You are brief."}, *turns], seconds=SECONDS_TO_TRY)
         except Unsupported:
             try:
-                text = self.render(turns)
+                text = self.render(turns, seconds=SECONDS_TO_TRY)
             except Unsupported as error:
                 raise WrongTemplate(str(error.__cause__ or error.message)) from None
         if _PROBE not in text:
             raise WrongTemplate("does not write the messages: they are in `messages`, each with `role` and `content`")
 
 
-def _environment() -> Any:
-    from jinja2.exceptions import SecurityError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """Also without what makes a long text of a short one."""
-
-        intercepted_binops = frozenset({"*", "**", "%"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**" or not all(isinstance(each, int | float) for each in (left, right)):
-                raise SecurityError(f"{operator} is for plain numbers only")
-            return super().call_binop(context, operator, left, right)
-
-        def wrap_str_format(self, value: Any) -> None:
-            """Without it `format` is an attribute like any other."""
-
-        def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-            return attr not in _STRETCHING and super().is_safe_attribute(obj, attr, value)
-
-    def refuse(message: str) -> None:
-        raise Unsupported(f"the model's template does not take these messages: {message}", param="messages")
-
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    usual = environment.globals
-    environment.globals = {name: usual[name] for name in ("range", "dict", "namespace")} | {"raise_exception": refuse}
-    environment.filters = {name: each for name, each in environment.filters.items() if name not in _STRETCHING}
-    environment.filters["tojson"] = _as_json
-    return environment
+@lru_cache(maxsize=256)
+def compiled(text: str) -> Template:
+    """The template, compiled and tried once however often it is asked for."""
+    return Template(text)
 
 
-def _as_json(value: Any, indent: int | None = None) -> str:
-    # Jinja2's own is for HTML.
-    return json.dumps(value, ensure_ascii=False, indent=None if indent is None else min(indent, 8))
+@contextmanager
+def _metered(seconds: float, given: int) -> Iterator[None]:
+    """What is rendered herein ends when it is too much for a template that is given so many characters."""
+    from providers.prompt_sandbox import Meter, meter
+
+    token = meter.set(Meter(LEAST_SIZE + SIZE_PER_CHARACTER * given, seconds))
+    try:
+        yield
+    finally:
+        meter.reset(token)
+
+
+def _refuse(message: str) -> None:
+    raise Unsupported(f"the model's template does not take these messages: {message}", param="messages")
 
 
 class Templated:
@@ -162,13 +162,21 @@ class Templated:
                 del body[param]
             else:
                 leave_out(body, param, dropped)
+        prompt = body["prompt"] = self._template.render(messages, None if choice == "none" else tools)
         if limit is not None:
             body["max_tokens"] = limit
-        body["prompt"] = self._template.render(messages, None if choice == "none" else tools)
+        elif body.get("max_tokens") is None:
+            body["max_tokens"] = _usual_limit(prompt, model)
         needs = {ability: param for ability, param in call.needs.items() if ability not in ("tools", "diffusing")}
         if dropped and model.on_unsupported == "error":
             raise Unsupported(f"{model.name} does not support {dropped[0]} as given", param=dropped[0])
         return replace(call, operation="completions", body=body, needs=needs), sorted(dropped)
+
+
+def _usual_limit(prompt: str, model: Model) -> int:
+    """As much as the model says, less where its window is small: no token is shorter than a byte."""
+    limit, window = model.card.max_output or USUAL_LIMIT, model.card.context
+    return limit if window is None else min(limit, max(window - len(prompt.encode()), window // 4))
 
 
 def _plain(message: Json, at: int, model: Model) -> Json:
