@@ -11,6 +11,8 @@ OLD_SDK := .tools/anthropic-0
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
+# Compiled once, here: where Python may not write beside its sources, every start would do it again.
+export UV_COMPILE_BYTECODE := 1
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
@@ -51,10 +53,12 @@ clean: ## Remove all that these commands made
 
 .venv/.runtime: uv.lock pyproject.toml .tools/.python
 	$(UV) sync --quiet --frozen --no-dev --inexact --python "$$(cat .tools/.python)"
+	@$(BIN)/python -m compileall -q gateway providers routing
 	@touch $@
 
 .venv/.complete: uv.lock pyproject.toml .tools/.python
 	$(UV) sync --quiet --frozen --python "$$(cat .tools/.python)"
+	@$(BIN)/python -m compileall -q gateway providers routing
 	@touch .venv/.runtime $@
 
 # Anthropic's SDK for the API version before today's, beside the one of the lock.
