@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway import errors
 from gateway.caller import Caller, CallerLeft, Receive, Send
@@ -173,12 +173,12 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -
 
 def hinted(hints: Hints, headers: Mapping[bytes, bytes]) -> Hints:
     """The hints of the body with those of the headers over them. Raises InvalidRequest."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for name, (field, read) in _HINTS.items():
         value = headers.get(name)
         if value:
             found[field] = read(value.decode("latin-1").strip(), name.decode())
-    return replace(hints, **found) if found else hints  # type: ignore[arg-type]
+    return replace(hints, **found) if found else hints
 
 
 def _word(text: str, place: str) -> str:

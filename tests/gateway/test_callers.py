@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
@@ -96,7 +95,7 @@ def test_keys_are_found_in_every_spelling_and_the_longest_first() -> None:
 def test_an_answer_that_nobody_foresaw_is_the_vendors_failure() -> None:
     usage = b'{"id":"x","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1e300}}'
     with vendor(answering("200 OK", usage)) as url, fleet.serving(ONE.format(url=url, key="k")) as gateway:
-        assert ask(gateway).status_code in (200, 502)
+        assert ask(gateway).status_code == 200
 
 
 def test_a_header_from_a_vendor_cannot_break_the_answer() -> None:
@@ -104,7 +103,7 @@ def test_a_header_from_a_vendor_cannot_break_the_answer() -> None:
     odd = b"x-request-id: a\x01b"
     with vendor(answering("200 OK", body, odd)) as url, fleet.serving(ONE.format(url=url, key="k")) as gateway:
         response = ask(gateway)
-    assert response.status_code in (200, 502)
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("model", ["mercury", "claude-haiku"])
@@ -205,17 +204,17 @@ def test_keys_that_cannot_be_read_for_a_while_are_read_again(tmp_path: Path, sim
     key, secret = keys.create("app")
 
     class Flaky:
-        broken = True
+        """The same keys, but for a while nobody can look whether they have changed."""
+
+        broken = False
+        refused = 0
 
         def __getattr__(self, name: str) -> Any:
             return getattr(keys, name)
 
         def version(self) -> object:
-            if (
-                self.broken
-                and asyncio.get_event_loop_policy()
-                and threading.current_thread() is not threading.main_thread()
-            ):
+            if self.broken:
+                self.refused += 1
                 raise KeysUnavailable("locked")
             return keys.version()
 
@@ -227,8 +226,9 @@ def test_keys_that_cannot_be_read_for_a_while_are_read_again(tmp_path: Path, sim
             return httpx.post(gateway.url + CHAT, json=BODY, headers=headers, timeout=30).status_code
 
         assert status() == 200
+        flaky.broken = True
+        fleet.wait_for(lambda: flaky.refused)
         keys.revoke(key.id)
-        time.sleep(0.1)
         flaky.broken = False
         fleet.wait_for(lambda: status() == 401)
 
