@@ -150,3 +150,32 @@ def test_connect_ms_bounds_the_opening_of_a_connection() -> None:
             answer = ask(gateway)
     assert answer.status_code == 502
     assert "could not connect in time" in answer.json()["error"]["message"]
+
+
+def test_context_says_which_window_is_larger(simulator: Simulator) -> None:
+    fault = {"vendor": "inception", "model": "*", "kind": "status", "status": 400, "code": "context_length_exceeded"}
+    simulator.faults(fault)
+    text = changed(simulator, ("upstream: gpt-4.1-nano", "upstream: gpt-4.1-nano, context: 1000"))
+    with fleet.serving(text) as gateway:
+        assert ask(gateway, model="auto").headers["x-talaria-model"] == "claude-haiku"
+    with fleet.serving(changed(simulator)) as gateway:
+        assert ask(gateway, model="auto").headers["x-talaria-model"] == "gpt-4.1-nano"
+
+
+def test_max_output_bounds_what_is_asked_for(simulator: Simulator) -> None:
+    with fleet.serving(changed(simulator, ("upstream: mercury-2", "upstream: mercury-2, max_output: 50"))) as gateway:
+        assert "max_tokens" in ask(gateway, max_tokens=400).headers["x-talaria-dropped"]
+    assert simulator.requests()[-1]["body"]["max_completion_tokens"] == 50
+
+
+def test_prices_of_cached_tokens_stand_over_the_catalogs(simulator: Simulator) -> None:
+    prices = "{input: 0, output: 0, cache_read: 500, cache_write: 900, cache_write_1h: 900}"
+    model = "upstream: claude-haiku-4-5-20251001"
+    cached = {"type": "text", "text": "remember this " * 2000, "cache_control": {"type": "ephemeral"}}
+    messages = [{"role": "user", "content": [cached]}]
+    with fleet.serving(changed(simulator, (model, f"{model}, prices: {prices}"))) as gateway:
+        written, read = (ask(gateway, model="claude-haiku", messages=messages) for _ in range(2))
+    for answer, sort, price in ((written, "cache_write_tokens", 900), (read, "cached_tokens", 500)):
+        tokens = answer.json()["usage"]["prompt_tokens_details"][sort]
+        assert tokens > 0
+        assert float(answer.headers["x-talaria-cost-usd"]) == tokens * price / 1_000_000
