@@ -109,7 +109,7 @@ def headers(error: BaseException) -> list[tuple[bytes, bytes]]:
     """When to come back, where that is known; not to, where it is of no use."""
     if isinstance(error, QuotaExhausted):
         return [(b"x-should-retry", b"false")]
-    seconds = error.retry_after if isinstance(error, ProviderError) else None
+    seconds = error.retry_after if isinstance(error, ProviderError | Overloaded) else None
     if seconds is None:
         return []
     return [

@@ -12,7 +12,7 @@ from gateway.config import Config, LatencyClass, model
 from gateway.wire import Request, Wire
 from providers.base import Transport, Vendor
 from providers.errors import InvalidRequest
-from providers.http import AiohttpTransport
+from providers.http import PooledTransport
 from providers.prompt import Prompt, prompted
 from providers.types import Call, Hints, Model, Timeouts
 from routing import policies
@@ -104,7 +104,7 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
     for name, provider in config.providers.items():
         if not provider.active:
             continue
-        transports.append(AiohttpTransport(name, provider.connections))
+        transports.append(PooledTransport(name, provider.connections))
         vendor = providers.load(provider.kind)
         vendors[name] = vendor(name, provider.base_url, provider.secrets, transports[-1], **provider.settings)
     targets: dict[str, Target] = {}

@@ -77,7 +77,11 @@ class LimitExceeded(TalariaError):
 
 
 class Overloaded(TalariaError):
-    """The gateway itself takes no more calls for now."""
+    """The gateway itself takes no more calls for now; in `retry_after` seconds it may."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeadlineExceeded(TalariaError):

@@ -1,140 +1,260 @@
-"""The only module that touches the network: a small seam, and aiohttp's sockets behind it.
+"""The only module that opens connections: a small seam, and pooled sockets behind it.
 
-What the library raises becomes an error of `providers.errors` here and nowhere else (`providers.http_httpx` is the same
-over httpx, for tests and where speed is of no matter). Redirects are never followed: a request goes to the host that
-the configuration names, or nowhere.
+What the network does becomes an error of `providers.errors` here and in `providers.http_connection`, and nowhere else
+(`providers.http_httpx` is the same over httpx, for tests and where speed is of no matter). Redirects are never followed:
+a request goes to the host that the configuration names, or nowhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import re
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-import aiohttp
+import aiohappyeyeballs
 
 from providers.base import Response
-from providers.errors import BadReply, ProviderError, TimedOut, Unavailable
+from providers.errors import Overloaded, ProviderError, Unavailable
+from providers.http_connection import Connection, Fail
 from providers.types import Timeouts
 
-MAX_REPLY_BYTES = 64 * 1024 * 1024
+KEPT_SECONDS = 55.0
+"""How long a socket waits for its next request: vendors close theirs after 60 and more."""
 
-DRAIN_SECONDS = 0.1
-"""How long the end of a connection's answer is waited for, once the answer itself is there."""
+RESOLVED_SECONDS = 60.0
+"""How long an address is remembered."""
+
+QUEUE_SECONDS = 1.0
+"""How long a call waits for one of a bounded number of sockets."""
+
+MAX_HEADS = 256
 
 
-class AiohttpTransport:
-    """Pooled, warm connections to one vendor over aiohttp's sockets (TCP_NODELAY is its default).
+class Origin(NamedTuple):
+    tls: bool
+    host: str
+    port: int
 
-    `provider` is whose name its errors bear; `connections` bounds the sockets to each host (0: no bound).
+
+class PooledTransport:
+    """Warm connections to one vendor.
+
+    `provider` is whose name its errors bear; `connections` bounds the sockets to each host (0: no bound). A call that
+    finds them all taken waits for `QUEUE_SECONDS` and is then refused with Overloaded, which is not the vendor's fault.
     """
 
     def __init__(self, provider: str = "", connections: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        self._provider = provider
-        self._connections = connections
+        self.provider = provider
+        self.connections = connections
+        self._fail = partial(named, provider=provider)
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._pools: dict[Origin, Pool] = {}
+        self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Pool, bytes]] = {}
 
-    def _open(self) -> aiohttp.ClientSession:
-        # The session belongs to the loop that uses it, so it is made at the first request.
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                limit=0,
-                limit_per_host=self._connections,
-                keepalive_timeout=55,
-                ttl_dns_cache=60,
-                ssl=self._tls or True,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("User-Agent", "Accept-Encoding"),
-                headers={"user-agent": "talaria"},
-                timeout=aiohttp.ClientTimeout(total=None),
-                read_bufsize=256 * 1024,
-            )
-        return self._session
+    @property
+    def in_use(self) -> int:
+        """Sockets with a call under way."""
+        return sum(pool.in_use for pool in self._pools.values())
+
+    @property
+    def waiters(self) -> int:
+        """Calls that wait for a socket."""
+        return sum(len(pool.waiters) for pool in self._pools.values())
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Response:
         started = time.monotonic()
-        try:
-            response = await self._open().post(
-                url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=_timeout(timeouts),
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _translate(error, self._provider) from None
-        return _AiohttpResponse(response, self._provider, time.monotonic() - started)
+        key = (url, tuple(headers.items()))
+        pool, head = self._heads.get(key) or self._head(key)
+        connection = pool.take() or await pool.open(timeouts.connect)
+        answer = connection.send(b"%b%d\r\n\r\n" % (head, len(body)), body, timeouts.idle, self._fail)
+        await answer.begun()
+        answer.waited = time.monotonic() - started
+        return answer
+
+    def _head(self, key: tuple[str, tuple[tuple[str, str], ...]]) -> tuple[Pool, bytes]:
+        """All of a request that is the same the next time: everything up to the length of its body."""
+        url, headers = key
+        parts = urlsplit(url)
+        tls = parts.scheme == "https"
+        origin = Origin(tls, parts.hostname or "", parts.port or (443 if tls else 80))
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = Pool(origin, self.connections, self._tls, self._fail)
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        lines = [f"POST {target} HTTP/1.1", f"host: {parts.netloc}", "user-agent: talaria"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        text = "\r\n".join([*lines, "content-length: "])
+        if len(_BREAK.findall(text)) != len(lines):
+            raise ValueError("a header has a line break in it")
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        found = self._heads[key] = pool, text.encode("latin-1")
+        return found
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+        self._heads.clear()
 
 
-@lru_cache(maxsize=256)
-def _timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
+_BREAK = re.compile(r"[\r\n\0]+")
 
 
-class _AiohttpResponse:
-    def __init__(self, response: aiohttp.ClientResponse, provider: str, waited: float) -> None:
-        self._response = response
-        self._provider = provider
-        self.waited = waited
-        self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
+class Pool:
+    """The sockets to one origin: the one used last is used next, so that those not needed grow old and are closed."""
 
-    async def read(self) -> bytes:
-        content = self._response.content
-        parts: list[bytes] = []
-        size = 0
-        started = time.monotonic()
+    def __init__(self, origin: Origin, limit: int, tls: ssl.SSLContext | None, fail: Fail) -> None:
+        self._origin = origin
+        self._limit = limit
+        self._tls = tls
+        self._fail = fail
+        self._idle: deque[Connection] = deque()
+        self._reaper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._resolved: tuple[float, list[aiohappyeyeballs.AddrInfoType]] | None = None
+        self.in_use = 0
+        self.waiters: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> Connection | None:
+        """A socket that is there and free."""
+        if self._limit and self.in_use >= self._limit:
+            return None
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.open:
+                self.in_use += 1
+                return connection
+        return None
+
+    async def open(self, seconds: float) -> Connection:
+        """A socket, new or just given back. Raises Unavailable after `seconds`, Overloaded where none is to be had."""
+        if self._limit and self.in_use >= self._limit:
+            await self._queue()
+            # The place of the one who left is ours now.
+            self.in_use -= 1
+            if (connection := self.take()) is not None:
+                return connection
+        self.in_use += 1
         try:
-            while part := await content.readany():
-                parts.append(part)
-                size += len(part)
-                if size > MAX_REPLY_BYTES:
-                    self._response.close()
-                    raise named(BadReply, self._provider, f"the answer is larger than {MAX_REPLY_BYTES} bytes")
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._response.close()
-            raise _translate(error, self._provider) from None
-        except asyncio.CancelledError:
-            self._response.close()
+            return await self._connect(seconds)
+        except BaseException:
+            self._leave()
             raise
-        self._response.release()
-        self.waited += time.monotonic() - started
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def drain(self) -> None:
-        content = self._response.content
-        if not content.at_eof():
-            with suppress(aiohttp.ClientError, OSError, TimeoutError):
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    while await content.readany():
-                        pass
-        self._response.close()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        content = self._response.content
+    async def _queue(self) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.append(place)
         try:
-            while part := await content.readany():
-                yield part
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._response.close()
-            raise _translate(error, self._provider) from None
+            async with asyncio.timeout(QUEUE_SECONDS):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self._leave()
+            else:
+                self.waiters.remove(place)
+            if isinstance(error, TimeoutError):
+                raise Overloaded("All connections to the provider are in use.", retry_after=QUEUE_SECONDS) from None
+            raise
+
+    def _leave(self) -> None:
+        """Hands a place on to whoever has waited longest."""
+        while self.waiters:
+            place = self.waiters.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self.in_use -= 1
+
+    def _end(self, connection: Connection) -> None:
+        if connection.open:
+            if self._closed:
+                connection.close()
+            else:
+                connection.since = time.monotonic()
+                self._idle.append(connection)
+                if self._reaper is None:
+                    self._reaper = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._reap)
+        self._leave()
+
+    def _reap(self) -> None:
+        self._reaper = None
+        now = time.monotonic()
+        while self._idle and now - self._idle[0].since >= KEPT_SECONDS - 0.1:
+            self._idle.popleft().close()
+        if self._idle:
+            left = self._idle[0].since + KEPT_SECONDS - now
+            self._reaper = asyncio.get_running_loop().call_later(left, self._reap)
 
     def close(self) -> None:
-        self._response.close()
+        """Ends the sockets that nobody uses now, and the others when their answers have ended."""
+        self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _connect(self, seconds: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        sock: socket.socket | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                sock = await aiohappyeyeballs.start_connection(
+                    await self._addresses(), happy_eyeballs_delay=0.25, interleave=1
+                )
+                tls = (self._tls or await _trusted()) if self._origin.tls else None
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._end),
+                    sock=sock,
+                    ssl=tls,
+                    server_hostname=self._origin.host if tls else None,
+                )
+            return connection
+        except BaseException as error:
+            # Where it has moved to is looked up again.
+            self._resolved = None
+            if sock is not None:
+                sock.close()
+            if isinstance(error, TimeoutError):
+                raise self._fail(Unavailable, "could not connect in time") from None
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise self._fail(Unavailable, "could not connect: its TLS certificate is not to be trusted") from None
+            if isinstance(error, OSError):
+                raise self._fail(Unavailable, "could not connect") from None
+            raise
+
+    async def _addresses(self) -> list[aiohappyeyeballs.AddrInfoType]:
+        now = time.monotonic()
+        if self._resolved is None or now - self._resolved[0] > RESOLVED_SECONDS:
+            host, port = self._origin.host, self._origin.port
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self._resolved = now, list(found)
+        return self._resolved[1]
+
+
+_context: ssl.SSLContext | None = None
+
+
+async def _trusted() -> ssl.SSLContext:
+    """Trusts whom the system trusts. Made once, and on a thread: reading all those certificates takes its time."""
+    global _context
+    if _context is None:
+        context = await asyncio.to_thread(ssl.create_default_context)
+        context.set_alpn_protocols(["http/1.1"])
+        _context = context
+    return _context
 
 
 LONGEST_REST_SECONDS = 86_400.0
@@ -159,23 +279,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _translate(error: Exception, provider: str) -> ProviderError:
-    # The library's own text is not passed on: it may quote the URL or headers.
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return named(Unavailable, provider, "could not connect in time")
-        case TimeoutError():
-            return named(TimedOut, provider, "no answer in time")
-        case aiohttp.ClientConnectorError():
-            return named(Unavailable, provider, "could not connect")
-        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
-            return named(Unavailable, provider, "the connection was closed before the answer was complete")
-        case aiohttp.ClientResponseError():
-            return named(BadReply, provider, "the answer is not valid HTTP")
-        case _:
-            return named(Unavailable, provider, "the connection was lost")
-
-
-def named(kind: type[ProviderError], provider: str, text: str) -> ProviderError:
+def named(kind: type[ProviderError], text: str, provider: str) -> ProviderError:
     """An error that says whose it is."""
     return kind(f"{provider}: {text}" if provider else text, provider=provider)

@@ -75,12 +75,12 @@ def _translate(error: Exception, provider: str) -> ProviderError:
     # The library's own text is not passed on: it may quote the URL or headers.
     match error:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
-            return named(Unavailable, provider, "could not connect in time")
+            return named(Unavailable, "could not connect in time", provider)
         case httpx.TimeoutException():
-            return named(TimedOut, provider, "no answer in time")
+            return named(TimedOut, "no answer in time", provider)
         case httpx.ConnectError():
-            return named(Unavailable, provider, "could not connect")
+            return named(Unavailable, "could not connect", provider)
         case httpx.ProtocolError() | httpx.DecodingError():
-            return named(BadReply, provider, "the answer is not valid HTTP")
+            return named(BadReply, "the answer is not valid HTTP", provider)
         case _:
-            return named(Unavailable, provider, "the connection was lost")
+            return named(Unavailable, "the connection was lost", provider)

@@ -13,6 +13,7 @@ from providers.errors import (
     CredentialsRejected,
     InvalidRequest,
     ModelGone,
+    Overloaded,
     Overwhelmed,
     ProviderError,
     QuotaExhausted,
@@ -45,6 +46,7 @@ STEPS: dict[type[TalariaError], Steps] = {
     Unavailable: Steps(again=True, onward=True),
     BadReply: Steps(again=True, onward=True),
     ProviderError: Steps(again=True, onward=True),
+    Overloaded: Steps(again=False, onward=True),  # all our connections to this one are taken
     TalariaError: Steps(again=False, onward=False),
 }
 

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from providers import http
+from providers import http_connection
 from providers.base import Transport
 from providers.errors import BadReply, ProviderError, TimedOut, Unavailable
-from providers.http import AiohttpTransport
+from providers.http import PooledTransport
 from providers.http_httpx import HttpxTransport
 from providers.types import Timeouts
 
@@ -32,6 +32,10 @@ class Server:
         self.left = asyncio.Event()
         """Set when a client has closed a connection in the middle of its answer."""
         self.go = asyncio.Event()
+        self.serving: set[asyncio.Task[None]] = set()
+
+    def begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.add(asyncio.ensure_future(self.serve(reader, writer)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -92,15 +96,15 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[Server, str]]:
     served = Server()
-    listener = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    listener = await asyncio.start_server(served.begin, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     yield served, f"http://127.0.0.1:{port}"
     listener.close()
-    await listener.wait_closed()
+    await asyncio.gather(*served.serving, return_exceptions=True)
 
 
-@pytest.fixture(params=[AiohttpTransport, HttpxTransport])
-async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+@pytest.fixture(params=[PooledTransport, HttpxTransport])
+async def transport(request: pytest.FixtureRequest, server: object) -> AsyncIterator[Transport]:
     made: Transport = request.param()
     yield made
     await made.aclose()
@@ -230,8 +234,8 @@ async def test_a_cancelled_call_is_seen_by_the_vendor_at_once(
 
 async def test_answers_have_a_largest_size(server: tuple[Server, str], monkeypatch: pytest.MonkeyPatch) -> None:
     _, url = server
-    monkeypatch.setattr(http, "MAX_REPLY_BYTES", 4)
-    transport = AiohttpTransport()
+    monkeypatch.setattr(http_connection, "MAX_REPLY_BYTES", 4)
+    transport = PooledTransport()
     response = await transport.post(url + "/plain", {}, b"", PATIENT)
     with pytest.raises(BadReply):
         await response.read()
