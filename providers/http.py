@@ -1,7 +1,7 @@
 """The only module that opens connections: a small seam, and pooled sockets behind it.
 
 What the network does becomes an error of `providers.errors` here and in `providers.http_connection`, and nowhere else
-(`providers.http_httpx` is the same over httpx, for tests and where speed is of no matter). Redirects are never followed:
+(`providers.http_httpx` is the same over httpx, for tests and where speed is of no matter). Redirects are not followed:
 a request goes to the host that the configuration names, or nowhere.
 """
 
