@@ -4,6 +4,7 @@
 PORT ?= 8080
 WORKERS ?= 2
 PYTEST ?=
+BENCH ?=
 
 UV := .tools/bin/uv
 BIN := .venv/bin
@@ -16,7 +17,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types format capabilities clean
+.PHONY: help run test check lint types format capabilities bench clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
@@ -45,6 +46,9 @@ format: .venv/.complete ## Mend what ruff can mend
 capabilities: .venv/.complete ## Run what shows abilities, and write the table
 	$(BIN)/pytest -n $(WORKERS) -m ability --capabilities write
 
+bench: .venv/.bench ## Measure it beside a bare proxy, within eight minutes (BENCH="--quick" and others)
+	$(BIN)/python -m tests.bench $(BENCH)
+
 clean: ## Remove all that these commands made
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -58,6 +62,11 @@ clean: ## Remove all that these commands made
 
 .venv/.complete: uv.lock pyproject.toml .tools/.python
 	$(UV) sync --quiet --frozen --python "$$(cat .tools/.python)"
+	@$(BIN)/python -m compileall -q gateway providers routing
+	@touch .venv/.runtime $@
+
+.venv/.bench: uv.lock pyproject.toml .tools/.python
+	$(UV) sync --quiet --frozen --no-dev --group bench --inexact --python "$$(cat .tools/.python)"
 	@$(BIN)/python -m compileall -q gateway providers routing
 	@touch .venv/.runtime $@
 
