@@ -67,21 +67,18 @@ class Caller:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begins an answer."""
-        await self._say({"type": "http.response.start", "status": status, "headers": headers})
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        except (OSError, RuntimeError) as error:
+            raise _left(error) from None
         self.told = True
 
     async def write(self, body: bytes, *, more: bool = False) -> None:
         """A part of the answer; the last one unless there is `more`."""
-        await self._say({"type": "http.response.body", "body": body, "more_body": more})
-
-    async def _say(self, message: Message) -> None:
         try:
-            await self._send(message)
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except (OSError, RuntimeError) as error:
-            # A transport that was closed under the server's hands says so in the one way or the other.
-            if isinstance(error, OSError) or "closed" in str(error):
-                raise CallerLeft from None
-            raise
+            raise _left(error) from None
 
     def watch(self) -> None:
         """From now on, cancels the work when the caller leaves."""
@@ -100,3 +97,8 @@ class Caller:
             self._watching.cancel()
         if self.gone and self._work is not None:
             self._work.uncancel()
+
+
+def _left(error: Exception) -> Exception:
+    """A transport that was closed under the server's hands says so in the one way or the other."""
+    return CallerLeft() if isinstance(error, OSError) or "closed" in str(error) else error

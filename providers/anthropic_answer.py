@@ -12,7 +12,8 @@ import orjson
 from providers.anthropic_errors import decode_error
 from providers.base import Batch
 from providers.errors import BadReply, TalariaError
-from providers.sse import Event, Splitter
+from providers.mould import Mould
+from providers.sse import Splitter, parse
 from providers.types import Json, Model, Tally, Usage
 
 FINISH = {
@@ -247,6 +248,7 @@ class Decoder:
         self._tail = b',"logprobs":null,"finish_reason":null}]' + usage + b"}"
         self._text_tail = b"}" + self._tail
         self._head = self._text_head = b""
+        self._mould = Mould(0) if reading.unfence else Mould()
 
     def read(self, data: bytes) -> Batch:
         return self._take(self._splitter.feed(data))
@@ -261,12 +263,19 @@ class Decoder:
                 self._finish(out)
         return out
 
-    def _take(self, events: list[Event]) -> Batch:
+    def _take(self, events: list[bytes]) -> Batch:
         out: Batch = []
         tally = self.tally
-        for event in events:
+        for raw in events:
             if self.done or self.trouble is not None:
                 break
+            if (written := self._mould.cast(raw)) is not None:
+                tally.chars += self._mould.said
+                out.append(written)
+                continue
+            event = parse(raw)
+            if event is None:
+                continue
             try:
                 data = orjson.loads(event.data)
                 kind = data.get("type")
@@ -274,6 +283,8 @@ class Decoder:
                     delta = data["delta"]
                     if delta["type"] == "text_delta":
                         self._text(out, delta["text"])
+                        if out:
+                            self._mould.learn(raw, delta["text"], out[-1])
                     else:
                         self._delta(out, data["index"], delta)
                 elif kind == "content_block_start":

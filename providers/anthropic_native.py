@@ -16,8 +16,9 @@ from providers.anthropic_request import LEAST_BUDGET
 from providers.base import Batch
 from providers.errors import BadReply, TalariaError
 from providers.lenient import dumps, loads
+from providers.mould import Mould
 from providers.openai_chat import rename
-from providers.sse import Event, Splitter
+from providers.sse import Splitter, parse
 from providers.types import Call, Json, Model, Tally
 
 UNSIGNED = "messages.content.thinking"
@@ -144,6 +145,7 @@ class Reader:
         self._splitter = Splitter()
         self._stopped = False
         self._called = False
+        self._mould = Mould()
 
     def read(self, data: bytes) -> Batch:
         return self._take(self._splitter.feed(data))
@@ -159,11 +161,18 @@ class Reader:
                 self.trouble = BadReply(f"{self._provider} closed the stream early", provider=self._provider)
         return out
 
-    def _take(self, events: list[Event]) -> Batch:
+    def _take(self, events: list[bytes]) -> Batch:
         out: Batch = []
-        for event in events:
+        for block in events:
             if self.done or self.trouble is not None:
                 break
+            if (written := self._mould.cast(block)) is not None:
+                self.tally.chars += self._mould.said
+                out.append(written)
+                continue
+            event = parse(block)
+            if event is None:
+                continue
             raw = event.data
             try:
                 data = loads(raw)
@@ -179,6 +188,8 @@ class Reader:
             if b"\n" in raw:
                 raw = raw.replace(b"\n", b"\ndata: ")
             out.append(b"event: %b\ndata: %b" % (name, raw))
+            if kind == "content_block_delta" and (text := _text(data["delta"].get("text"))):
+                self._mould.learn(block, text, out[-1])
         return out
 
     def _observe(self, kind: Any, data: Json, raw: bytes) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from providers.errors import BadReply
@@ -34,7 +35,7 @@ class Stream:
     ) -> None:
         self._events = events
         self._close = close
-        self._held: list[Batch] = []
+        self._held: deque[Batch] = deque()
         self.tally = tally
         self.headers = headers
         self.dropped = dropped
@@ -56,12 +57,15 @@ class Stream:
         if self.tally.finish is None:
             raise BadReply("the stream ended before it had begun")
 
-    async def __aiter__(self) -> AsyncIterator[Batch]:
-        for batch in self._held:
-            yield batch
-        self._held.clear()
-        async for batch in self._events:
-            yield batch
+    def __aiter__(self) -> AsyncIterator[Batch]:
+        return self
+
+    def __anext__(self) -> Awaitable[Batch]:
+        # The events' own, once what was held is out: another layer would be walked through for every batch.
+        return self._next_held() if self._held else self._events.__anext__()
+
+    async def _next_held(self) -> Batch:
+        return self._held.popleft()
 
     def close(self) -> None:
         """Lets go of the connection; at once, also in the middle of an answer."""

@@ -203,9 +203,17 @@ class Answer:
         self.waited += monotonic() - started
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while (part := await self._next()) is not None:
-            yield part
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._next()
+        if part is None:
+            raise StopAsyncIteration
+        return part
 
     async def drain(self) -> None:
         with suppress(ProviderError, TimeoutError):
@@ -312,7 +320,7 @@ class Answer:
             self._waiter.set_result(None)
 
     def _listen(self) -> None:
-        """Gives up on a vendor that was silent for too long; while the reader is slow, the silence is not the vendor's."""
+        """Gives up on a vendor that is silent for too long. While the reader is slow, it is not the vendor who is."""
         assert self._idle is not None
         left = self._heard + self._idle - monotonic()
         if self._paused or left > 0:

@@ -15,8 +15,9 @@ from providers.abilities import fit, leave_out, neutral, refuse_dropped
 from providers.base import Batch
 from providers.errors import BadReply, TalariaError
 from providers.lenient import dumps, loads
+from providers.mould import Mould
 from providers.openai_errors import decode_error, failure_in
-from providers.sse import Event
+from providers.sse import parse
 from providers.types import Call, Card, Json, Model, Reply, Tally, Usage
 
 MOST_TOKENS = 10**12
@@ -243,6 +244,8 @@ class Reader:
 
     part: ClassVar[str] = "delta"
     """Where a choice has what was said."""
+    moulded: ClassVar[bool] = True
+    """Whether chunks that say nothing new but their text may pass without being looked at."""
 
     def __init__(self, provider: str, model: Model, include_usage: bool, tally: Tally) -> None:
         self.failure: TalariaError | None = None
@@ -258,6 +261,7 @@ class Reader:
         self._split_off: Json | None = None
         """A usage chunk made from one that had choices too: sent last, where the vendor has none of its own."""
         self._usage_sent = False
+        self._mould = Mould() if self.moulded else Mould(0)
         self._seen: set[int] = set()
         self._finished: set[int] = set()
 
@@ -266,10 +270,17 @@ class Reader:
         """Whether every choice has been given its finish reason."""
         return bool(self._finished) and self._seen <= self._finished
 
-    def read(self, events: list[Event]) -> Batch:
+    def read(self, events: list[bytes]) -> Batch:
         """The chunks of `events`. Stops at the end and at an error, and says so in `done` and `failure`."""
         batch: Batch = []
-        for event in events:
+        for raw in events:
+            if (cast := self._mould.cast(raw)) is not None and self._held is None:
+                self._tally.chars += self._mould.said
+                batch.append(cast)
+                continue
+            event = parse(raw)
+            if event is None:
+                continue
             data = event.data
             if data == b"[DONE]":
                 # Some look-alikes give no finish reason, but this word.
@@ -292,7 +303,21 @@ class Reader:
                 self.failure = self.fail(dumps(failed))
                 break
             self._pass(chunk, data, batch)
+            self._learn(raw, chunk, batch)
         return batch
+
+    def _learn(self, raw: bytes, chunk: Json, batch: Batch) -> None:
+        """Takes the shape of a chunk that says some text and nothing else."""
+        match chunk.get("choices"):
+            case [{"index": 0, "finish_reason": None, self.part: said}] if batch and chunk.get("usage") is None:
+                if isinstance(said, dict):
+                    text = said.get("content")
+                    if any(value and key not in ("role", "content") for key, value in said.items()):
+                        return
+                else:
+                    text = said
+                if isinstance(text, str):
+                    self._mould.learn(raw, text, batch[-1])
 
     def end(self, batch: Batch, whole: bool) -> None:
         """Closes the answer: adds what was held back, or finds that it came to no end."""

@@ -28,6 +28,8 @@ def wanted(call: Call, stream: bool) -> bool:
 class Snapshots(Reader):
     """Keeps the tally of the text that holds, instead of all that came."""
 
+    moulded = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lengths: dict[int, int] = {}

@@ -15,7 +15,7 @@ class Event(NamedTuple):
 
 
 class Splitter:
-    """Cuts a byte stream into events, whatever the bytes were cut into on their way.
+    """Cuts a byte stream into events as they stand, whatever it was cut into on its way; `parse` reads one.
 
     Bytes are never decoded, so a character that was cut in two comes out whole. Comments and `id`/`retry` fields are
     passed over; line ends may be LF, CRLF or CR; events without data are none.
@@ -29,7 +29,7 @@ class Splitter:
         self._after_cr = False
         self._bom = True
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[bytes]:
         """The events that `chunk` completes. Raises BadReply for one that never ends."""
         if not chunk:
             return []
@@ -62,18 +62,18 @@ class Splitter:
             blocks = bytes(buffer[:end]).split(b"\n\n")
             del buffer[: end + 2]
             self._scanned = len(buffer)
-        return [event for block in blocks if block and (event := _parse(block)) is not None]
+        return [block for block in blocks if block]
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[bytes]:
         """The event that the end of the stream completes, where no blank line did."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._scanned = 0
-        event = _parse(rest) if rest else None
-        return [] if event is None else [event]
+        return [rest] if rest else []
 
 
-def _parse(block: bytes) -> Event | None:
+def parse(block: bytes) -> Event | None:
+    """An event with its fields apart; None where it has no data."""
     # The two forms that nearly every event has; the rest is for the others.
     if block.startswith(b"data: ") and b"\n" not in block:
         return Event(None, block[6:])

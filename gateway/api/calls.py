@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from gateway.middleware import Exchange, Scope, report
 from gateway.record import Record
 from gateway.snapshot import Snapshot
 from gateway.wire import Wire, openai
-from providers.base import Stream
+from providers.base import Batch, Stream
 from providers.catalog import cost
 from providers.errors import DeadlineExceeded, InvalidRequest, Overloaded, TalariaError
 from providers.types import Hints, Reply
@@ -114,10 +114,10 @@ class Calls:
         last = record.answered or 0.0
         try:
             async with asyncio.timeout_at(record.call.deadline):
-                batches = stream.__aiter__()
-                while (batch := await _patiently(anext(batches, None), silence, ping)) is not None:
+                async for batch in stream if not silence else _pinged(stream, silence, ping):
                     now = time.monotonic()
-                    record.stall_seconds = max(record.stall_seconds, now - last)
+                    if now - last > record.stall_seconds:
+                        record.stall_seconds = now - last
                     last = now
                     await caller.write(frame(batch), more=True)
         except TimeoutError:
@@ -135,6 +135,11 @@ class Calls:
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await caller.start(errors.face(error).status, [*head, *exchange.label, *errors.headers(error), *_way(record)])
         await caller.write(body)
+
+
+async def _pinged(stream: Stream, silence: float, ping: Callable[[], Awaitable[None]]) -> AsyncIterator[Batch]:
+    while (batch := await _patiently(anext(stream, None), silence, ping)) is not None:
+        yield batch
 
 
 async def _patiently(work: Awaitable[T], silence: float, ping: Callable[[], Awaitable[None]]) -> T:

@@ -15,7 +15,6 @@ from providers import catalog, errors
 from providers.http_httpx import HttpxTransport
 from providers.inception import Final, Provider, Raw
 from providers.lenient import dumps
-from providers.sse import Event
 from providers.types import Call, Hints, Json, Model, Tally, Timeouts
 
 MODEL = Model("mercury", "inception", "mercury-2", catalog.lookup("inception", "mercury-2"))
@@ -31,9 +30,9 @@ def chunk(content: Any = None, finish: str | None = None, **delta: Any) -> Json:
 def read(reader_class: type[Final | Raw], *chunks: Json, done: bool = True) -> tuple[list[Json], Final | Raw, Tally]:
     tally = Tally()
     reader = reader_class("inception", MODEL, True, tally)
-    batch = reader.read([Event(None, dumps(each)) for each in chunks])
+    batch = reader.read([b"data: " + dumps(each) for each in chunks])
     if done:
-        batch += reader.read([Event(None, b"[DONE]")])
+        batch += reader.read([b"data: [DONE]"])
     return [json.loads(each) for each in batch], reader, tally
 
 
