@@ -29,15 +29,14 @@ class Results:
         return found
 
     def value(self, scenario: str, entry: str, figure: str) -> float | None:
-        rounds = self.rounds(scenario, entry)
-        return statistics.median(each[figure] for each in rounds) if rounds else None
+        return self.median([each[figure] for each in self.rounds(scenario, entry) if figure in each])
 
     def pairs(
         self, scenario: str, entry: str, other: str, figure: str, made: Callable[[float, float], float]
     ) -> list[float]:
         """`made` of the figures of two entries in each round."""
         both = zip(self.rounds(scenario, entry), self.rounds(scenario, other), strict=False)
-        return sorted(made(one[figure], two[figure]) for one, two in both)
+        return sorted(made(one[figure], two[figure]) for one, two in both if figure in one and figure in two)
 
     def ratios(self, scenario: str, entry: str, other: str, figure: str) -> list[float]:
         return self.pairs(scenario, entry, other, figure, lambda one, two: one / two)
