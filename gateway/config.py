@@ -364,7 +364,7 @@ class Provider(_Part):
         description="Keys that calls take in turn. With every one empty it is off; `[]` says that it asks for none."
     )
     connections: int = Field(
-        default=0, ge=0, le=100_000, description="Most sockets to the vendor at a time; 0 for no bound."
+        default=1000, ge=0, le=100_000, description="Most sockets to the vendor at a time; 0 for no bound."
     )
 
     @model_validator(mode="before")

@@ -5,6 +5,8 @@ Label values form a closed set: they come from the configuration, and what calle
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 
@@ -12,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from gateway.errors import face
 from gateway.record import Record
+from providers.http import PooledTransport
 from routing.target import Attempt
 
 TTFT = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 40, 80)
@@ -21,6 +24,7 @@ TPOT = (
 )
 STALL = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 DURATION = (0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600)
+PHASE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 DIRECT = "direct"
@@ -68,6 +72,13 @@ class Metrics:
                 "route",
             ).labels
         )
+        phase = histogram(
+            "phase_seconds",
+            "A request's time until its answer or first event: before the first try, waiting for vendors, the rest.",
+            PHASE,
+            "phase",
+        ).labels
+        self._phases = phase("pre"), phase("upstream"), phase("post")
         self.in_flight = cache(
             gauge("requests_in_flight", "Requests whose answer has not ended.", "latency_class").labels
         )
@@ -132,6 +143,9 @@ class Metrics:
             counter("unknown_finish_reason", "Finish reasons without a counterpart.", "provider", "reason").labels
         )
         self._reasons: set[str] = set()
+        self._in_use = gauge("upstream_pool_in_use", "Sockets to a vendor with a call under way.", "provider")
+        self._waiters = gauge("upstream_pool_waiters", "Calls that wait for a socket to a vendor.", "provider")
+        self._limit = gauge("upstream_pool_limit", "The most sockets to a vendor at a time.", "provider")
         self._auth_failures = cache(counter("auth_failures", "Requests without a valid key.", "reason").labels)
         gauge("build_info", "The version that runs.", "version").labels(version("talaria")).set(1)
         self._config = gauge("config_info", "The configuration that runs.", "hash")
@@ -141,8 +155,15 @@ class Metrics:
         self._reload_time = gauge("config_last_reload_success_timestamp_seconds", "When one was last taken up.")
         self._reload_time.set_to_current_time()
 
-    def expose(self) -> bytes:
-        """Prometheus' text format."""
+    def expose(self, transports: Iterable[PooledTransport] = ()) -> bytes:
+        """Prometheus' text format, with the sockets of `transports` as they are now."""
+        self._in_use.clear()
+        self._waiters.clear()
+        self._limit.clear()
+        for transport in transports:
+            self._in_use.labels(transport.provider).set(transport.in_use)
+            self._waiters.labels(transport.provider).set(transport.waiters)
+            self._limit.labels(transport.provider).set(transport.connections or math.inf)
         return generate_latest(self.registry)
 
     def configured(self, hash: str) -> None:
@@ -185,6 +206,8 @@ class Metrics:
         if journey is None:
             return
         self._overhead(route).observe(record.overhead_seconds)
+        for phase, seconds in zip(self._phases, record.phases, strict=True):
+            phase.observe(seconds)
         for last, attempt in zip(journey.attempts, journey.attempts[1:], strict=False):
             reason = face(last.error).label if last.error else NONE
             if last.model.name == attempt.model.name:

@@ -62,8 +62,18 @@ class Record:
     @property
     def overhead_seconds(self) -> float:
         """The gateway's own part of the time until the answer or its first event, or until the failure."""
+        before, _, after = self.phases
+        return before + after
+
+    @property
+    def phases(self) -> tuple[float, float, float]:
+        """Until the answer, its first event or the failure: before the first try, waiting for vendors, and the rest."""
         spent = (self.answered or self.ended) - self.started
-        return max(0.0, spent - (self.journey.upstream_seconds if self.journey else 0.0))
+        journey = self.journey
+        if journey is None or not journey.attempts:
+            return spent, 0.0, 0.0
+        before, waited = journey.attempts[0].started - self.started, journey.upstream_seconds
+        return before, waited, max(0.0, spent - before - waited)
 
     @property
     def prompt(self) -> str | None:

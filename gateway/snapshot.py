@@ -10,7 +10,7 @@ import orjson
 import providers
 from gateway.config import Config, LatencyClass, model
 from gateway.wire import Request, Wire
-from providers.base import Transport, Vendor
+from providers.base import Vendor
 from providers.errors import InvalidRequest
 from providers.http import PooledTransport
 from providers.prompt import Prompt, prompted
@@ -38,7 +38,7 @@ class Snapshot:
     config: Config
     hash: str
     table: Table
-    transports: Sequence[Transport]
+    transports: Sequence[PooledTransport]
     budgets: Mapping[str, Budget]
     tasks: frozenset[str]
     use_cases: frozenset[str]
@@ -99,7 +99,7 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
 
     A model serves what its vendor does, and of `wires` what can be served through that.
     """
-    transports: list[Transport] = []
+    transports: list[PooledTransport] = []
     vendors: dict[str, Vendor] = {}
     for name, provider in config.providers.items():
         if not provider.active:

@@ -18,7 +18,7 @@ def router(gateway: Gateway) -> APIRouter:
     @api.get("/metrics", summary="Every instrument, in Prometheus' text format")
     async def metrics(request: Request) -> Response:
         admit(request, gateway.snapshot.config.server)
-        return Response(gateway.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+        return Response(gateway.metrics.expose(gateway.snapshot.transports), media_type=CONTENT_TYPE_LATEST)
 
     return api
 

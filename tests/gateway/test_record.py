@@ -142,6 +142,16 @@ def test_images_are_not_counted_as_text() -> None:
     assert estimate(asked, None).input < 50
 
 
+def test_the_phases_of_a_request_add_up() -> None:
+    """R5.6."""
+    started = time.monotonic()
+    journey = Journey(Plan((TARGET,)), [Attempt(MODEL, started + 0.1, waited=0.5)], TARGET)
+    found = record(started=started, journey=journey, answered=started + 0.8)
+    assert found.phases == pytest.approx((0.1, 0.5, 0.2))
+    assert found.overhead_seconds == pytest.approx(0.3)
+    assert record(journey=None, answered=None).phases[1:] == (0.0, 0.0)
+
+
 def test_metrics_tell_what_the_record_tells() -> None:
     metrics = Metrics()
     found = record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +171,28 @@ def test_metrics_are_exposed(gateway: Serving) -> None:
         *("talaria_requests_in_flight", "talaria_upstream_attempts_total", "talaria_upstream_duration_seconds_bucket"),
         *("talaria_time_to_first_token_seconds_bucket", "talaria_time_per_output_token_seconds_bucket"),
         *("talaria_stream_stall_seconds_bucket", "talaria_tokens_total", "talaria_cost_dollars_total"),
-        *("talaria_build_info", "talaria_config_info"),
+        *("talaria_phase_seconds_bucket", "talaria_build_info", "talaria_config_info"),
     ):
         assert name in text, name
     assert 'le="0.2"' in text
     assert gateway.metric("talaria_requests_in_flight") == 0
+
+
+def test_the_sockets_to_vendors_are_counted_and_have_a_bound(simulator: Simulator) -> None:
+    text = THREE_VENDORS.format(simulator=simulator.url).replace("kind: inception,", "kind: inception, connections: 7,")
+    simulator.faults({"vendor": "inception", "model": "*", "kind": "latency", "seconds": 1.0})
+    with fleet.serving(text) as gateway, ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(ask, gateway) for _ in range(3)]
+        fleet.wait_for(lambda: _sockets(gateway, "in_use") == 3)
+        assert (_sockets(gateway, "waiters"), _sockets(gateway, "limit")) == (0, 7)
+        assert {call.result().status_code for call in calls} == {200}
+        assert _sockets(gateway, "in_use") == 0
+
+
+def _sockets(gateway: Serving, what: str) -> float:
+    lines = fleet.http.get(f"{gateway.url}/metrics").text.splitlines()
+    name = f'talaria_upstream_pool_{what}{{provider="inception"}} '
+    return next((float(line.removeprefix(name)) for line in lines if line.startswith(name)), 0.0)
 
 
 @pytest.mark.parametrize(
