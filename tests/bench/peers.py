@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,8 @@ class LiteLLM(Peer):
     """LiteLLM's proxy: Python."""
 
     name = "litellm"
+    key = "sk-" + secrets.token_hex(16)
+    """Without one it does not start."""
     # Not 1.107.0: that release was tampered with.
     package = "litellm[proxy]==1.106.2"
 
@@ -63,10 +66,14 @@ class LiteLLM(Peer):
             "model_list:\n"
             "  - model_name: gpt-4.1-nano\n"
             f"    litellm_params: {{model: openai/gpt-4.1-nano, api_base: {self.place.vendor}/openai/v1, api_key: bench}}\n"
-            "litellm_settings: {telemetry: false}\n",
+            "litellm_settings: {telemetry: false}\n"
+            f"general_settings: {{master_key: {self.key}}}\n",
         )
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--num_workers", "1"]
         return [str(self.bin / "litellm"), "--config", str(config), *options]
+
+    def target(self, way: str = "") -> Target:
+        return Target(self.port, "/v1/chat/completions", "gpt-4.1-nano", {"authorization": f"Bearer {self.key}"})
 
     def environment(self) -> dict[str, str]:
         return {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION"}
@@ -98,7 +105,10 @@ class Portkey(Peer):
         npm = shutil.which("npm")
         if npm is None:
             raise NotHere("npm is not installed")
-        return [[npm, "install", "--silent", "--no-fund", "--no-audit", "--ignore-scripts", cls.package]]
+        # With a later one every stream is a 500: https://github.com/Portkey-AI/gateway/issues/1389
+        (folder / "package.json").write_text('{"private": true, "overrides": {"@hono/node-server": "1.13.8"}}')
+        options = ["--silent", "--no-fund", "--no-audit", "--ignore-scripts", "--legacy-peer-deps"]
+        return [[npm, "install", *options, cls.package]]
 
     def command(self) -> list[str]:
         node = shutil.which("node")

@@ -150,11 +150,20 @@ class Bench:
         """Everything that was measured in `rounds`: for each entry a list of rounds."""
         entries = [entry for entry in scenario.entries if entry.partition(":")[0] in self.running]
         found: dict[str, list[dict[str, Any]]] = {entry: [] for entry in entries}
+        failed: dict[str, str] = {}
         for number in range(rounds):
             # Each round begins with another one.
             turn = number % len(entries) if entries else 0
             for entry in entries[turn:] + entries[:turn]:
-                found[entry].append(await self._settled(scenario, entry))
+                if entry not in failed:
+                    try:
+                        found[entry].append(await self._settled(scenario, entry))
+                    except (Refused, OSError) as error:
+                        if entry.startswith("talaria"):
+                            raise
+                        failed[entry] = str(error)
+                        self.say(f"  {entry:18} cannot do it: {error}")
+        found = {entry: measured for entry, measured in found.items() if entry not in failed}
         for entry, measured in found.items():
             self.say(f"  {entry:18} {summary(measured)}")
         return {
@@ -164,6 +173,7 @@ class Bench:
             "rate": scenario.pace.rate,
             "block": scenario.pace.block,
             "entries": found,
+            "failed": failed,
         }
 
     async def _settled(self, scenario: Scenario, entry: str) -> dict[str, Any]:
