@@ -84,7 +84,7 @@ def _call(snapshot: Snapshot, wire: Wire, question: bytes, *, stream: bool) -> C
 
 
 def _timeouts(snapshot: Snapshot) -> Any:
-    return snapshot.budgets["interactive"].timeouts
+    return snapshot.classes["interactive"].timeouts
 
 
 def _wrong_reply(body: Any, tally: Tally) -> Iterator[str]:

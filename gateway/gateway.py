@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 from gateway.auth import Auth
 from gateway.config import Config
+from gateway.feedback import Feedback
 from gateway.journal import Journal
 from gateway.keys import Keys, KeysUnavailable, Ring, SqliteKeys
+from gateway.learning import Learning
 from gateway.metrics import Metrics
 from gateway.middleware import Scope
 from gateway.record import Listener, Record, settle
@@ -18,6 +20,8 @@ from gateway.snapshot import Snapshot, build
 from gateway.state import Blobs, Leases, LocalBlobs, LocalLeases
 from gateway.wire import Wire, anthropic, completions, embeddings, fim, openai
 from routing.health import Health, LocalHealth
+from routing.outlook import Outlook
+from routing.planner import Planner
 from routing.router import Router
 
 log = logging.getLogger("talaria")
@@ -54,8 +58,19 @@ class Gateway:
         self.keys = keys or (SqliteKeys(config.server.ledger) if config.server.auth == "keys" else None)
         self._keys_version = self.keys.version() if self.keys else None
         self.auth = Auth(Ring(self.keys.all()) if self.keys else None, self.metrics.refused)
-        self.router = Router(self.health, [self.metrics.attempted])
-        self.listeners: Sequence[Listener] = (self.metrics.settled, Journal(log).settled)
+        self.outlook = Outlook()
+        self.planner = Planner(self.outlook, self.health)
+        self.router = Router(self.health, [self.metrics.attempted], self.outlook)
+        self.feedback = Feedback(
+            config.server.ledger,
+            lambda answer, verdict: self.metrics.judged(answer, verdict, self.snapshot.config),
+        )
+        self.listeners: Sequence[Listener] = (
+            Learning(self.outlook).settled,
+            self.metrics.settled,
+            self.feedback.settled,
+            Journal(log).settled,
+        )
         self.draining = False
         self._closing: set[asyncio.Future[None]] = set()
         self.metrics.configured(self.snapshot.hash)

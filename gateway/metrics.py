@@ -12,19 +12,22 @@ from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from gateway.config import Config
+from gateway.edges import DURATION, TTFT
 from gateway.errors import face
+from gateway.feedback import Answer
 from gateway.record import Record
 from providers.http import PooledTransport
 from routing.target import Attempt
+from routing.tasks import TASKS
 
-TTFT = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 40, 80)
 TPOT = (
     *(0.0002, 0.0004, 0.0007, 0.001, 0.0014, 0.002, 0.0025, 0.0033, 0.005),
     *(0.0067, 0.01, 0.0133, 0.02, 0.033, 0.05, 0.1, 0.25, 1),
 )
 STALL = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
-DURATION = (0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600)
 PHASE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
+DECISION = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 DIRECT = "direct"
@@ -142,6 +145,34 @@ class Metrics:
         self._unknown_finish = cache(
             counter("unknown_finish_reason", "Finish reasons without a counterpart.", "provider", "reason").labels
         )
+        self._decisions = cache(
+            counter(
+                "routing_decisions", "Calls by the model they went to first, and why.", "route", "model", "reason"
+            ).labels
+        )
+        self._deciding = histogram(
+            "routing_decision_seconds", "Finding a call's task, its route and its plan.", DECISION
+        ).observe
+        self._assignments = cache(
+            counter("experiment_assignments", "Calls by the arm they were put in.", "experiment", "arm").labels
+        )
+        self._slo = cache(
+            counter(
+                "slo", "Calls by whether the target of their latency class was kept.", "latency_class", "kept"
+            ).labels
+        )
+        self._slo_models = cache(
+            counter(
+                "slo_model", "The same by use case and model.", *("latency_class", "use_case", "model", "kept")
+            ).labels
+        )
+        self._feedback = cache(
+            counter(
+                "feedback",
+                "Answers that were judged, by each judge's first verdict.",
+                *("model", "task", "experiment", "arm", "verdict"),
+            ).labels
+        )
         self._reasons: set[str] = set()
         self._in_use = gauge("upstream_pool_in_use", "Sockets to a vendor with a call under way.", "provider")
         self._waiters = gauge("upstream_pool_waiters", "Calls that wait for a socket to a vendor.", "provider")
@@ -180,6 +211,17 @@ class Metrics:
     def refused(self, reason: str) -> None:
         self._auth_failures(reason).inc()
 
+    def judged(self, answer: Answer, verdict: str, config: Config) -> None:
+        """Hears of verdicts. An answer may be older than the configuration, which names what there is."""
+        experiment = config.experiments.get(answer.experiment or "")
+        self._feedback(
+            answer.model if answer.model in config.models else OTHER,
+            answer.task if answer.task in (*TASKS, *config.tasks.names) else OTHER,
+            (answer.experiment if experiment else OTHER) if answer.experiment else NONE,
+            (answer.arm if experiment and answer.arm in experiment.arms else OTHER) if answer.arm else NONE,
+            verdict,
+        ).inc()
+
     def attempted(self, attempt: Attempt) -> None:
         """Listens to the router."""
         model, error = attempt.model, attempt.error
@@ -203,8 +245,20 @@ class Metrics:
         self._requests(route, record.latency_class, record.outcome, label, use_case).inc()
         stream = record.call is not None and record.call.stream
         self._duration(route, record.latency_class, "true" if stream else "false").observe(record.seconds)
+        kept = record.kept
+        if kept is not None:
+            said = "true" if kept else "false"
+            self._slo(record.latency_class, said).inc()
+            served_by = journey.served.name if journey and journey.served else NONE
+            self._slo_models(record.latency_class, use_case, served_by, said).inc()
         if journey is None:
             return
+        plan = journey.plan
+        self._deciding(record.deciding_seconds)
+        if plan.targets:
+            self._decisions(route, plan.targets[0].name, plan.reason).inc()
+        if plan.experiment and plan.arm:
+            self._assignments(plan.experiment, plan.arm).inc()
         self._overhead(route).observe(record.overhead_seconds)
         for phase, seconds in zip(self._phases, record.phases, strict=True):
             phase.observe(seconds)

@@ -6,22 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from gateway.errors import Face, face
+from gateway.length import CHARS_PER_TOKEN, text_chars
 from providers.catalog import cost
 from providers.types import Call, Tally, Usage
+from routing.latency_class import LatencyClass
 from routing.router import Journey
 from routing.target import Attempt
 
-PROMPT = ("system", "messages", "tools", "prompt", "suffix", "input")
-"""Where the text of a request is, whatever its operation."""
-
 USUAL_OUTPUT = {"completions": 16, "fim": 512}
 """The most tokens of an answer for whose length the caller set no limit, where the operation has one."""
-
-CHARS_PER_TOKEN = 4
-"""The rule for tokens that no vendor counted; what comes of it is marked as estimated."""
 
 
 @dataclass(slots=True)
@@ -35,6 +30,10 @@ class Record:
     """None where the request was refused before it could be read."""
     latency_class: str = "none"
     use_case: str = "other"
+    aim: LatencyClass | None = None
+    """What the latency class asks for."""
+    deciding_seconds: float = 0.0
+    """Spent on finding its task, its route and its plan."""
     journey: Journey | None = None
     tally: Tally | None = None
     """Of the answer that the caller got, whole or in part."""
@@ -79,6 +78,22 @@ class Record:
     def prompt(self) -> str | None:
         """Name and version of the prompt that the answer was asked for with."""
         return None if self.tally is None else self.tally.prompt
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether the target of the latency class was kept.
+
+        None where there is none or it cannot be told: the caller left or was refused, or the target is on the first
+        token and the answer came whole.
+        """
+        aim, found = self.aim, self.face
+        if aim is None or aim.target is None or self.cancelled or self.call is None:
+            return None
+        if found is not None:
+            return None if found.outcome in ("caller_error", "policy") else False
+        if aim.target_of == "answer":
+            return self.seconds <= aim.target
+        return None if self.answered is None or not self.call.stream else self.answered - self.started <= aim.target
 
     @property
     def face(self) -> Face | None:
@@ -158,18 +173,4 @@ def estimate(call: Call, tally: Tally | None) -> Usage:
             reasoning=stated.reasoning,
         )
     body = call.written.body or call.body
-    return Usage(input=-(-sum(_chars(body.get(field)) for field in PROMPT) // CHARS_PER_TOKEN), output=output)
-
-
-def _chars(node: Any) -> int:
-    """Characters of all text below a node; images and other data count for nothing.
-
-    A number in a list is a token: prompts may come as those.
-    """
-    if isinstance(node, str):
-        return 0 if node.startswith("data:") else len(node)
-    if isinstance(node, dict):
-        return 0 if node.get("type") == "base64" else sum(map(_chars, node.values()))
-    if isinstance(node, list):
-        return sum(CHARS_PER_TOKEN if type(each) is int else _chars(each) for each in node)
-    return 0
+    return Usage(input=-(-text_chars(body) // CHARS_PER_TOKEN), output=output)

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from gateway import errors, openapi
-from gateway.api import health, metrics, models
+from gateway.api import explain, feedback, health, metrics, models
 from gateway.gateway import WIRES, Gateway
 from gateway.middleware import App, words
 from providers.errors import InvalidRequest, TalariaError
@@ -32,9 +32,11 @@ def callers(gateway: Gateway, hot: Iterable[tuple[str, str, App]]) -> FastAPI:
         return described
 
     api.include_router(models.router(gateway))
+    api.include_router(feedback.router(gateway))
     api.include_router(_health(gateway))
     if gateway.snapshot.config.server.admin.listen is None:
         api.include_router(metrics.router(gateway))
+        api.include_router(explain.router(gateway))
     described = openapi.document(api.openapi(), WIRES)
     for method, path, app in hot:
         if method == "POST":
@@ -48,6 +50,7 @@ def operators(gateway: Gateway) -> FastAPI:
     api = _api("Talaria operations")
     api.include_router(_health(gateway))
     api.include_router(metrics.router(gateway))
+    api.include_router(explain.router(gateway))
     return api
 
 

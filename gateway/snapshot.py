@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import orjson
 
 import providers
-from gateway.config import Config, LatencyClass, model
+from gateway import config as configured
+from gateway.config import Config, model
+from gateway.length import chars
 from gateway.wire import Request, Wire
 from providers.base import Vendor
 from providers.errors import InvalidRequest
 from providers.http import PooledTransport
 from providers.prompt import Prompt, prompted
 from providers.types import Call, Hints, Model, Timeouts
-from routing import policies
+from routing import policies, tasks
+from routing.latency_class import LatencyClass
+from routing.outlook import Quality
 from routing.route import Match, Route, Table
-from routing.router import Budget
 from routing.target import Target
 
 OTHER = "other"
@@ -39,7 +43,7 @@ class Snapshot:
     hash: str
     table: Table
     transports: Sequence[PooledTransport]
-    budgets: Mapping[str, Budget]
+    classes: Mapping[str, LatencyClass]
     tasks: frozenset[str]
     use_cases: frozenset[str]
     secrets: tuple[bytes, ...]
@@ -52,9 +56,9 @@ class Snapshot:
         """The call for a request. Raises InvalidRequest for a hint that this configuration does not know."""
         if hints.task is not None and hints.task not in self.tasks:
             raise _unknown("task", hints.task, self.tasks)
-        if hints.latency_class is not None and hints.latency_class not in self.budgets:
-            raise _unknown("latency class", hints.latency_class, self.budgets)
-        return Call(
+        if hints.latency_class is not None and hints.latency_class not in self.classes:
+            raise _unknown("latency class", hints.latency_class, self.classes)
+        call = Call(
             id=id,
             operation=operation,
             raw=raw,
@@ -69,15 +73,22 @@ class Snapshot:
             snapshot=self.hash,
             key_id=key_id,
         )
+        call.chars = chars(call)
+        if hints.task is not None:
+            call.task = hints.task
+        elif self.config.tasks.classify:
+            call.task = tasks.guess(call).task
+        return call
 
-    def budget(self, call: Call, route: Route | None) -> tuple[str, Budget]:
-        """The latency class a call runs under, and what it may take; sets the call's deadline by it."""
+    def latency_class(self, call: Call, route: Route | None) -> LatencyClass:
+        """The latency class that a call runs under; sets the call's deadline by it."""
         name = call.hints.latency_class or (route.latency_class if route else None) or self.config.server.default_class
-        limit = self.config.latency_classes[name].deadline_ms
+        found = self.classes[name]
+        limit = found.deadline
         if call.hints.deadline_ms is not None:
-            limit = min(limit, call.hints.deadline_ms)
-        call.deadline = call.started + limit / 1000
-        return name, self.budgets[name]
+            limit = min(limit, call.hints.deadline_ms / 1000)
+        call.deadline = call.started + limit
+        return found
 
     def use_case(self, hints: Hints) -> str:
         """As metrics count it: one of the configured names, or `other`."""
@@ -129,23 +140,34 @@ def build(config: Config, wires: Sequence[Wire]) -> Snapshot:
                     use_cases=frozenset(route.match.use_cases or ()),
                     tasks=frozenset(route.match.tasks or ()),
                     classes=frozenset(route.match.classes or ()),
+                    tags={name: frozenset(values) for name, values in (route.match.tags or {}).items()},
+                    at_least=route.match.prompt_tokens.at_least or 0 if route.match.prompt_tokens else 0,
+                    below=route.match.prompt_tokens.below or inf if route.match.prompt_tokens else inf,
                 ),
                 candidates=tuple(targets[each] for each in route.candidates if each in targets),
                 fallback=chain(route.fallback),
-                policy=policies.load(route.choose.by)(),
+                policy=policies.load(route.choose.by)(**route.choose.settings),
                 latency_class=route.latency_class,
+                by=route.choose.by,
+                experiment=route.choose.experiment,
+                affinity=route.affinity,
             )
             for route in config.routes
         ),
         fallbacks={name: chain(entry.fallback) for name, entry in config.models.items() if entry.fallback},
         off=off,
+        qualities={
+            name: Quality(entry.quality.overall, entry.quality.by_task)
+            for name, entry in config.models.items()
+            if entry.quality is not None
+        },
     )
     return Snapshot(
         config=config,
         hash=config.hash,
         table=table,
         transports=tuple(transports),
-        budgets={name: _budget(each) for name, each in config.latency_classes.items()},
+        classes={name: _class(name, each) for name, each in config.latency_classes.items()},
         tasks=frozenset(config.tasks.names),
         use_cases=frozenset(config.use_cases),
         secrets=_spellings(key for provider in config.providers.values() for key in provider.secrets),
@@ -171,14 +193,20 @@ def _spellings(keys: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(sorted(found, key=len, reverse=True))
 
 
-def _budget(latency_class: LatencyClass) -> Budget:
-    return Budget(
+def _class(name: str, entry: configured.LatencyClass) -> LatencyClass:
+    return LatencyClass(
         timeouts=Timeouts(
-            connect=latency_class.connect_ms / 1000,
-            first_token=latency_class.first_token_ms / 1000,
-            idle=latency_class.idle_ms / 1000,
+            connect=entry.connect_ms / 1000,
+            first_token=entry.first_token_ms / 1000,
+            idle=entry.idle_ms / 1000,
         ),
-        retries=latency_class.retries,
+        retries=entry.retries,
+        name=name,
+        deadline=entry.deadline_ms / 1000,
+        deadline_of=entry.deadline_of,
+        target=None if entry.target_ms is None else entry.target_ms / 1000,
+        target_of=entry.target_of,
+        rejects=entry.on_no_candidate == "reject",
     )
 
 

@@ -9,6 +9,7 @@
       Unauthorized              no key, or not one of ours
       LimitExceeded             a limit or budget of ours is used up
       Overloaded                we are draining or full
+        NoCandidate             ... or know of no model that would be fast enough
       DeadlineExceeded          the call's own time ran out
       ProviderError             the vendor's trouble; another target may do better
         CredentialsRejected     ... and an operator must look at our key
@@ -82,6 +83,10 @@ class Overloaded(TalariaError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NoCandidate(Overloaded):
+    """No candidate is expected to keep the target of the call's latency class, which then rejects."""
 
 
 class DeadlineExceeded(TalariaError):

@@ -62,6 +62,11 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the caller's headers that their dialect passes on to a vendor that speaks it; names in lower case."""
 
+    task: str = "general"
+    """What it is for, as the caller says or as its form lets guess."""
+    chars: int = 0
+    """About how much text its prompt has, in characters."""
+
     written: Written = field(default_factory=Written)
     """Shared by all forms that one call takes on its way."""
 
@@ -121,6 +126,8 @@ class Card:
     reasons_by_default: bool = False
     max_images: int | None = None
     prices: Prices = Prices()
+    dated: tuple[tuple[str, Prices], ...] = ()
+    """Where prices change: each list with the ISO date from which it holds, ascending from the first of all days."""
     ttft_ms: float | None = None
     """Published or typical time to first token, a prior until it is measured."""
     tokens_per_second: float | None = None

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from providers.base import Stream
 from providers.errors import (
     BadReply,
+    ContentRefused,
     ContextTooLong,
     DeadlineExceeded,
     ModelGone,
@@ -20,10 +21,13 @@ from providers.errors import (
     Unavailable,
     Unsupported,
 )
-from providers.types import Call, Card, Reply, Timeouts
+from providers.types import Call, Card, Reply
 from routing import retry
 from routing.health import Health
-from routing.route import Plan
+from routing.latency import Flight
+from routing.latency_class import LatencyClass
+from routing.outlook import Outlook
+from routing.planner import Plan
 from routing.target import Attempt, Target
 
 
@@ -35,23 +39,12 @@ class Journey:
     attempts: list[Attempt] = field(default_factory=list)
     served: Target | None = None
     """The target whose answer goes to the caller."""
+    flight: Flight | None = None
+    """Its call under way there, until it is told what came of it."""
 
     @property
     def upstream_seconds(self) -> float:
         return sum(attempt.waited for attempt in self.attempts)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What an attempt may take, from the call's latency class."""
-
-    timeouts: Timeouts
-    retries: int
-    whole: Timeouts = field(init=False)
-    """For an answer that comes whole: a vendor is silent while it writes one."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "whole", replace(self.timeouts, idle=None))
 
 
 Listener = Callable[[Attempt], None]
@@ -67,11 +60,12 @@ log = logging.getLogger("talaria")
 class Router:
     """Serves calls from plans. `listeners` hear every attempt once, as soon as its outcome is known."""
 
-    def __init__(self, health: Health, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(self, health: Health, listeners: Sequence[Listener] = (), outlook: Outlook | None = None) -> None:
         self._health = health
+        self._outlook = outlook or Outlook()
         self._listeners = tuple(listeners)
 
-    async def serve(self, call: Call, journey: Journey, budget: Budget) -> Reply | Stream:
+    async def serve(self, call: Call, journey: Journey, latency_class: LatencyClass) -> Reply | Stream:
         """The whole answer, or a stream whose first content-bearing event is there: the commit point.
 
         Every failure before that leads where `routing.retry` says. Raises the last failure when no way is left,
@@ -87,7 +81,7 @@ class Router:
             tries = 0
             while True:
                 tries += 1
-                error = await self._attempt(call, journey, target, budget, last_resort)
+                error = await self._attempt(call, journey, target, latency_class, last_resort)
                 if not isinstance(error, TalariaError):
                     return error
                 failures.append(error)
@@ -96,7 +90,7 @@ class Router:
                 spent = made >= retry.MAX_ATTEMPTS
                 # Another try here must leave one for each target that is still to come.
                 room = retry.MAX_ATTEMPTS - made > len(targets) - 1 - position
-                if not room or not steps.again or tries > budget.retries:
+                if not room or not steps.again or tries > latency_class.retries:
                     break
                 pause = retry.pause(error, tries)
                 if pause > retry.PATIENCE_SECONDS or time.monotonic() + pause >= call.deadline:
@@ -111,21 +105,22 @@ class Router:
         raise _verdict(failures, journey.plan)
 
     async def _attempt(
-        self, call: Call, journey: Journey, target: Target, budget: Budget, last_resort: bool
+        self, call: Call, journey: Journey, target: Target, latency_class: LatencyClass, last_resort: bool
     ) -> Reply | Stream | TalariaError:
         attempt = Attempt(target.model, time.monotonic())
+        flight = self._depart(call, journey.plan, target, attempt.started)
         call.written.body = None
         journey.attempts.append(attempt)
         stream: Stream | None = None
         try:
-            async with asyncio.timeout_at(_limit(call, target.model.card, attempt.started, budget, last_resort)):
+            async with asyncio.timeout_at(_limit(call, target.model.card, attempt.started, latency_class, last_resort)):
                 endpoint = target.endpoints[call.operation]
                 if call.stream:
-                    stream = await endpoint.stream(call, target.model, budget.timeouts)
+                    stream = await endpoint.stream(call, target.model, latency_class.timeouts)
                     await stream.begin()
                     answer: Reply | Stream = stream
                 else:
-                    answer = await endpoint.complete(call, target.model, budget.whole)
+                    answer = await endpoint.complete(call, target.model, latency_class.whole)
         except TimeoutError:
             attempt.error = TimedOut(f"{target.model.provider}: no answer in time", provider=target.model.provider)
         except TalariaError as error:
@@ -140,17 +135,32 @@ class Router:
             attempt.tally = stream.tally if stream else None
             if stream is not None:
                 stream.close()
+            flight.ended()
             self._tell(attempt)
             raise
         else:
             journey.served = target
+            journey.flight = flight
+            if stream is not None:
+                flight.first(time.monotonic())
             self._tell(attempt, answer.tally.waited)
             return answer
         if stream is not None:
             attempt.tally = stream.tally
             stream.close()
+        if isinstance(attempt.error, ProviderError) and not isinstance(attempt.error, ContentRefused):
+            flight.failed(time.monotonic())
+        else:
+            flight.ended()
         self._tell(attempt)
         return attempt.error
+
+    def _depart(self, call: Call, plan: Plan, target: Target, now: float) -> Flight:
+        for option in plan.options:
+            if option.target is target:
+                return self._outlook.sent(call, option, now)
+        (option,) = self._outlook.options(call, call.task, (target,), {}, now, call.chars)
+        return self._outlook.sent(call, option, now)
 
     def _tell(self, attempt: Attempt, waited: float | None = None) -> None:
         now = time.monotonic()
@@ -161,7 +171,7 @@ class Router:
             listener(attempt)
 
 
-def _limit(call: Call, card: Card, now: float, budget: Budget, last_resort: bool) -> float:
+def _limit(call: Call, card: Card, now: float, latency_class: LatencyClass, last_resort: bool) -> float:
     """When an attempt is given up, on the monotonic clock.
 
     With nowhere left to go, waiting is better than giving up, so the last target may use all the time there is. Another
@@ -170,7 +180,7 @@ def _limit(call: Call, card: Card, now: float, budget: Budget, last_resort: bool
     """
     if last_resort:
         return call.deadline
-    limit = budget.timeouts.first_token or call.deadline - now
+    limit = latency_class.timeouts.first_token or call.deadline - now
     if not call.whole:
         return min(call.deadline, now + limit)
     writing = (call.max_output or USUAL_TOKENS) / (card.tokens_per_second or USUAL_SPEED)

@@ -74,13 +74,16 @@ class Calls:
         raw = await caller.body(headers, snapshot.config.server.max_body_bytes)
         asked = self._wire.decode(raw)
         hints = hinted(asked.hints, headers)
+        began = time.monotonic()
         call = snapshot.call(exchange.id, exchange.started, self._wire.OPERATION, raw, asked, hints, key_id)
         call.headers = passed_on(sent, self._wire.HEADERS)
         record.call = call
         record.use_case = snapshot.use_case(call.hints)
         route = snapshot.table.route(call)
-        record.latency_class, budget = snapshot.budget(call, route)
-        journey = record.journey = Journey(snapshot.table.plan(call, route, gateway.health, exchange.started))
+        aim = record.aim = snapshot.latency_class(call, route)
+        record.latency_class = aim.name
+        journey = record.journey = Journey(gateway.planner.plan(snapshot.table, call, route, aim, began))
+        record.deciding_seconds = time.monotonic() - began
         caller.watch()
         silence = snapshot.config.server.sse_keepalive_seconds if call.stream else 0.0
 
@@ -91,7 +94,7 @@ class Calls:
             await caller.write(self._wire.PING, more=True)
 
         with gateway.in_flight(record.latency_class):
-            answer = await _patiently(gateway.router.serve(call, journey, budget), silence, ping)
+            answer = await _patiently(gateway.router.serve(call, journey, aim), silence, ping)
             record.answered = time.monotonic()
             record.tally = answer.tally
             if isinstance(answer, Reply):
@@ -110,10 +113,13 @@ class Calls:
         self, stream: Stream, caller: Caller, record: Record, silence: float, ping: Callable[[], Awaitable[None]]
     ) -> None:
         assert record.call is not None
+        assert record.aim is not None
+        # Where the deadline is for the first token only, it has been kept by now.
+        deadline = record.call.deadline if record.aim.deadline_of == "answer" else None
         frame = self._wire.frame
         last = record.answered or 0.0
         try:
-            async with asyncio.timeout_at(record.call.deadline):
+            async with asyncio.timeout_at(deadline):
                 async for batch in stream if not silence else _pinged(stream, silence, ping):
                     now = time.monotonic()
                     if now - last > record.stall_seconds:
@@ -234,7 +240,7 @@ def _headers(record: Record, answer: Reply | Stream, headers: list[tuple[bytes, 
         (b"x-talaria-model", model.name.encode()),
         (b"x-talaria-provider", model.provider.encode()),
         (b"x-talaria-upstream-model", model.upstream.encode()),
-        (b"x-talaria-task", (call.hints.task or "none").encode()),
+        (b"x-talaria-task", call.task.encode()),
         (b"x-talaria-cache", b"off"),
         (b"x-talaria-overhead-ms", b"%.2f" % (record.overhead_seconds * 1000)),
     ]

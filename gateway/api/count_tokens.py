@@ -24,7 +24,7 @@ from gateway.wire import anthropic
 from providers.errors import DeadlineExceeded, Overloaded, TalariaError
 from providers.types import Call
 from routing import retry
-from routing.router import Budget
+from routing.latency_class import LatencyClass
 from routing.target import Target
 
 
@@ -67,14 +67,14 @@ class CountTokens:
         call = snapshot.call(exchange.id, exchange.started, anthropic.OPERATION, raw, asked, hints, key_id)
         call.headers = passed_on(sent, anthropic.HEADERS)
         route = snapshot.table.route(call)
-        _, budget = snapshot.budget(call, route)
-        target = snapshot.table.plan(call, route, gateway.health, exchange.started).targets[0]
+        aim = snapshot.latency_class(call, route)
+        target = gateway.planner.plan(snapshot.table, call, route, aim, time.monotonic()).targets[0]
         if anthropic.COUNT not in target.endpoints:
             return orjson.dumps({"input_tokens": _estimated(call, target, snapshot)})
         caller.watch()
         try:
             async with asyncio.timeout_at(call.deadline):
-                return await _counted(replace(call, operation=anthropic.COUNT, stream=False), target, budget)
+                return await _counted(replace(call, operation=anthropic.COUNT, stream=False), target, aim)
         except TimeoutError:
             raise DeadlineExceeded("The deadline passed before the tokens were counted.", code="timeout") from None
 
@@ -87,16 +87,16 @@ def _estimated(call: Call, target: Target, snapshot: Snapshot) -> int:
     return max(1, estimate(call, None).input)
 
 
-async def _counted(call: Call, target: Target, budget: Budget) -> bytes:
+async def _counted(call: Call, target: Target, aim: LatencyClass) -> bytes:
     """The vendor's own count; what may be mended by another try gets as many as any call's."""
     tries = 0
     while True:
         tries += 1
         try:
-            return (await target.endpoints[call.operation].complete(call, target.model, budget.timeouts)).body
+            return (await target.endpoints[call.operation].complete(call, target.model, aim.timeouts)).body
         except TalariaError as error:
             pause = retry.pause(error, tries)
-            if not retry.steps(error).again or tries > budget.retries or pause > retry.PATIENCE_SECONDS:
+            if not retry.steps(error).again or tries > aim.retries or pause > retry.PATIENCE_SECONDS:
                 raise
             if time.monotonic() + pause >= call.deadline:
                 raise

@@ -16,7 +16,7 @@ from gateway.record import Record, estimate, settle
 from gateway.state import LocalBlobs, LocalLeases
 from providers.errors import Unavailable
 from providers.types import Call, Card, Hints, Model, Prices, Tally, Usage
-from routing.route import Plan
+from routing.planner import Plan
 from routing.router import Journey
 from routing.target import Attempt, Target
 

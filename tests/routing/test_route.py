@@ -7,9 +7,12 @@ from decimal import Decimal
 import pytest
 
 from providers.errors import ModelNotFound, RateLimited, Unsupported
-from providers.types import Call, Card, Hints, Model, Prices
+from providers.types import Call, Card, Hints, Model, Prices, Timeouts
 from routing import policies
 from routing.health import LocalHealth
+from routing.latency_class import LatencyClass
+from routing.outlook import Outlook
+from routing.planner import Planner
 from routing.policies import cheapest, ordered
 from routing.route import Match, Route, Table
 from routing.target import Attempt, Target
@@ -35,8 +38,11 @@ def call(model: str, needs: dict[str, str] | None = None, **hints: str) -> Call:
         started=0.0,
         deadline=1.0,
         snapshot="",
+        task=hints.get("task", "general"),
     )
 
+
+CLASS = LatencyClass(Timeouts(), 2)
 
 A, B, C = target("a", "tools"), target("b", "tools", "image"), target("c")
 
@@ -55,8 +61,8 @@ TABLE = Table(
 
 
 def names(table: Table, asked: Call, health: LocalHealth | None = None, now: float = 0.0) -> list[str]:
-    plan = table.plan(asked, table.route(asked), health or LocalHealth(), now)
-    return [each.name for each in plan.targets]
+    planner = Planner(Outlook(), health or LocalHealth())
+    return [each.name for each in planner.plan(table, asked, table.route(asked), CLASS, now).targets]
 
 
 def test_candidates_come_before_the_fallback_and_each_once() -> None:
@@ -70,7 +76,7 @@ def test_a_model_called_by_name_falls_back_only_where_it_says_so() -> None:
 
 def test_targets_without_a_needed_ability_are_passed_over_with_the_reason() -> None:
     asked = call("auto", {"image": "messages[0].content[1]"})
-    plan = TABLE.plan(asked, TABLE.route(asked), LocalHealth(), 0.0)
+    plan = Planner(Outlook(), LocalHealth()).plan(TABLE, asked, TABLE.route(asked), CLASS, 0.0)
     assert [each.name for each in plan.targets] == ["b"]
     assert plan.passed_over == (("a", "cannot take image"), ("c", "cannot take image"))
 
@@ -120,12 +126,6 @@ def test_a_short_rest_is_waited_for_instead() -> None:
     health = LocalHealth()
     health.learn(Attempt(A.model, 0.0, error=RateLimited("x", retry_after=1.0)), 0.0)
     assert health.rests("a", 0.5) == 0.0
-
-
-def test_cheapest_ranks_by_price_and_the_unpriced_last() -> None:
-    dear, cheap, unknown = target("dear", price="2"), target("cheap", price="0.1"), target("unknown")
-    ranked = cheapest.Policy().rank(call("x"), [unknown, dear, cheap])
-    assert [each.name for each in ranked] == ["cheap", "dear", "unknown"]
 
 
 def test_a_policy_is_found_by_its_file() -> None:

@@ -30,8 +30,9 @@ from providers.errors import (
 from providers.types import Call, Card, Hints, Model, Reply, Tally, Timeouts, Usage
 from routing import retry
 from routing.health import LocalHealth
-from routing.route import Plan
-from routing.router import Budget, Journey, Router
+from routing.latency_class import LatencyClass
+from routing.planner import Plan
+from routing.router import Journey, Router
 from routing.target import Attempt, Target
 
 pytestmark = pytest.mark.anyio
@@ -111,7 +112,7 @@ async def go(
 ) -> tuple[Reply | Stream, Journey]:
     journey = Journey(Plan(targets, route))
     router = Router(LocalHealth(), [heard])
-    budget = Budget(Timeouts(first_token=first_token), retries)
+    budget = LatencyClass(Timeouts(first_token=first_token), retries)
     return await router.serve(call(stream=stream, seconds=seconds), journey, budget), journey
 
 
