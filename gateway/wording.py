@@ -12,8 +12,11 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.document import ECHO, Path
 
+ONE, MANY = "<one>", "<many>"
+"""Tags of a value that may be a mapping or a list of such: parts of pydantic's places, and of nobody else's."""
 
-def wrong(message: str, *at: str) -> PydanticCustomError:
+
+def wrong(message: str, *at: str | int) -> PydanticCustomError:
     """What a validator raises: `message` as it is, about the key `at` where it looked at several."""
     return PydanticCustomError("plain", "{message}", {"message": message, "at": at})
 
@@ -29,9 +32,14 @@ def unknown(noun: str, word: str, known: Iterable[str]) -> str:
 
 def place(detail: ErrorDetails) -> Path:
     """Where in the data."""
-    where = detail["loc"][:-1] if _of_a_name(detail) else detail["loc"]
+    where = stands(detail)
     at: Path = detail["ctx"]["at"] if detail["type"] == "plain" else ()
-    return (*where, *at)
+    return (*(where[:-1] if _of_a_name(detail) else where), *at)
+
+
+def stands(detail: ErrorDetails) -> Path:
+    """Where pydantic stood when it found that."""
+    return tuple(part for part in detail["loc"] if part not in (ONE, MANY))
 
 
 def _of_a_name(detail: ErrorDetails) -> bool:
@@ -42,16 +50,22 @@ def _of_a_name(detail: ErrorDetails) -> bool:
 def plain(detail: ErrorDetails, root: type[BaseModel]) -> str:
     """What pydantic found, in words that say what is allowed. A value that may be secret is never repeated."""
     where = place(detail)
+    if detail["type"] == "extra_forbidden":
+        return unknown("key", str(where[-1]), _fields_at(root, where[:-1]))
+    if detail["type"] == "missing":
+        return f"is missing: {_fields_at(root, where[:-1])[str(where[-1])].description}"
+    return said(detail)
+
+
+def said(detail: ErrorDetails) -> str:
+    """The same of a value, whatever it is part of."""
     kind, limits = detail["type"], detail.get("ctx", {})
     if kind == "plain":
         return str(limits["message"])
-    if kind == "extra_forbidden":
-        return unknown("key", str(where[-1]), _fields_at(root, where[:-1]))
-    if kind == "missing":
-        return f"is missing: {_fields_at(root, where[:-1])[str(where[-1])].description}"
     if _of_a_name(detail):
         return "is no name: letters, digits and . _ : / @ + - are, up to 128, the first a letter or digit"
-    return f"{_ALLOWED.get(kind, 'is not what is allowed here').format_map(limits)}{_instead(where, detail['input'])}"
+    allowed = _ALLOWED.get(kind, "is not what is allowed here").format_map(limits)
+    return f"{allowed}{_instead(place(detail), detail['input'])}"
 
 
 _SECRET = frozenset(("keys", "key", "value", "admin", "redis"))
@@ -73,7 +87,10 @@ _ALLOWED = {
     "decimal_parsing": "must be a number",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "too_short": "must name at least {min_length}",
     "too_long": "must name at most {max_length}",
     "tuple_type": "must be a list: [one, another]",
@@ -99,6 +116,8 @@ def _fields_at(part: type[BaseModel], where: Path) -> dict[str, FieldInfo]:
     """The keys that a mapping at `where` may have."""
     steps = iter(where)
     for step in steps:
+        if isinstance(step, int):
+            continue
         field = next(f for name, f in part.model_fields.items() if step in (name, f.alias))
         inner, many = _inside(field.annotation)
         if inner is None:

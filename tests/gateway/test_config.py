@@ -281,7 +281,7 @@ BAD = [
     ("    fallback: small", "    class: realtme", 18, "routes[0].class", "did you mean 'realtime'?"),
     ("    fallback: small", "    latency_class: realtime", 18, "routes[0].latency_class", "unknown key"),
     ("    fallback: small", "    choose: {by: order}", 18, "routes[0].choose.by", "did you mean 'ordered'?"),
-    ("    fallback: small", "    choose: {weights: {}}", 18, "routes[0].choose.weights", "unknown key"),
+    ("    fallback: small", "    choose: {by: ordered, weights: {}}", 18, "routes[0].choose.weights", "unknown setting of ordered"),
     ("    fallback: small", "    match: {task: [code]}", 18, "routes[0].match.task", "did you mean 'tasks'?"),
     ("    fallback: small", "    match: {tasks: [coding]}", 18, "routes[0].match.tasks[0]", "did you mean 'code'?"),
     ("    fallback: small", "    match: {use_cases: [a]}", 18, "routes[0].match.use_cases[0]", "unknown use case"),
@@ -315,7 +315,7 @@ BAD = [
         "2000 is more than deadline_ms, which is 1000",
     ),
     ("version: 1\n", "version: 1\nlatency_classes: {a: {retries: 99}}\n", 2, "latency_classes.a.retries", "at most 10"),
-    ("version: 1\n", "version: 1\nlatency_classes: {a: {ttl: 9}}\n", 2, "latency_classes.a.ttl", "known: deadline_ms"),
+    ("version: 1\n", "version: 1\nlatency_classes: {a: {ttl: 9}}\n", 2, "latency_classes.a.ttl", "known: target_ms"),
     ("version: 1\n", "version: 1\ntasks: {names: []}\n", 2, "tasks.names", "at least 1"),
     ("version: 1\n", "version: 1\ntasks: {names: [a, a]}\n", 2, "tasks.names", "more than once"),
     ("version: 1\n", "version: 1\nuse_cases: [a, '']\n", 2, "use_cases[1]", "must be a name"),
@@ -428,7 +428,8 @@ def test_vectors_need_no_price_for_output() -> None:
 
 def test_a_model_is_not_retired_before_its_day() -> None:
     text = BASE.replace("gpt-5.4-nano", "gpt-4.1-nano")
-    assert config.check(text, {}, today=date(2026, 10, 22)) == []
+    assert "retired" not in "".join(map(str, config.check(text, {}, today=date(2026, 10, 22))))
+    assert "retired" in "".join(map(str, config.check(text, {}, today=date(2026, 10, 23))))
 
 
 def test_a_route_is_unreachable_too_when_several_before_it_share_its_calls() -> None:
