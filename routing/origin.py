@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any
 
 from providers.types import Call
@@ -11,7 +11,7 @@ CONVERSATION, USER, KEY, REQUEST = "conversation", "user", "key", "request"
 WORDS = (CONVERSATION, USER, KEY, REQUEST)
 """What calls can be held together by; any other word is the name of a tag."""
 
-_ENDS = 1000
+_ENDS = 500
 """Characters at either end of a text that tell it from others, together with its length."""
 
 
@@ -28,19 +28,20 @@ def conversation(call: Call) -> bytes | None:
 
     No two keys share one. None where there are no messages.
     """
-    digest = blake2b((call.key_id or "").encode(), digest_size=8)
     tags = call.hints.tags
     if tag := tags.get("conversation") or tags.get("session"):
-        digest.update(b"#" + tag.encode(errors="surrogatepass"))
-        return digest.digest()
-    messages = call.body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        return None
-    for text in _beginning(call.body.get("system"), messages):
-        ends = text if len(text) <= 2 * _ENDS else text[:_ENDS] + text[-_ENDS:]
-        digest.update(b"%d:" % len(text))
-        digest.update(ends.encode(errors="surrogatepass"))
-    return digest.digest()
+        found = [tag]
+    else:
+        messages = call.body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            return None
+        found = [
+            text if len(text) <= 2 * _ENDS else f"{text[:_ENDS]}{text[-_ENDS:]}{len(text)}"
+            for text in _beginning(call.body.get("system"), messages)
+        ]
+        found.append("")
+    told = "\0".join([call.key_id or "", *found])
+    return sha256(told.encode(errors="surrogatepass")).digest()[:8]
 
 
 def _beginning(system: Any, messages: list[Any]) -> list[str]:

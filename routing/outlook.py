@@ -14,7 +14,7 @@ from typing import Literal
 
 from providers.types import Call, Usage
 from routing.latency import USUAL_FIRST, USUAL_PACE, Flight, Latency, Live, Prior, bucket
-from routing.lengths import Conversations, Length, Lengths
+from routing.lengths import TOKENS_PER_CHAR, Conversations, Length, Lengths
 from routing.target import Target
 
 UNKNOWN_QUALITY = 0.5
@@ -98,14 +98,16 @@ class Outlook:
         limit = call.max_output
         writes = call.operation != "embeddings"
         keeper, kept = self.conversations.kept(conversation, now) if conversation is not None else (None, 0.0)
+        size = bucket(size_chars * TOKENS_PER_CHAR)
+        facts_of, quality_of = self._facts.get, qualities.get
         found = []
         for target in targets:
             name = target.model.name
-            facts = self._facts.get(name)
+            facts = facts_of(name)
             if facts is None or facts.target is not target:
                 facts = self._facts[name] = self._read(target)
             prompt = size_chars * facts.length.tokens_per_char
-            ttft, p95, pace, samples = facts.live.expect(bucket(prompt), stream, facts.prior, now)
+            ttft, p95, pace, samples = facts.live.expect(size, stream, facts.prior, now)
             output = facts.length.output(task) if writes else 0.0
             most = limit or facts.max_output
             if output > most:
@@ -114,7 +116,7 @@ class Outlook:
             cost: float | None = None
             if facts.priced:
                 cost = (prompt - cached) * facts.input + cached * facts.cache_read + output * facts.output
-            quality = qualities.get(name)
+            quality = quality_of(name)
             found.append(
                 Option(
                     target,
@@ -142,7 +144,8 @@ class Outlook:
             if call.max_output:
                 longest = min(longest, call.max_output)
             due += longest * (option.seconds - option.ttft) / max(option.output_tokens, 1.0)
-        return facts.live.started(bucket(option.prompt_tokens), stream, facts.prior, due, now)
+        size = bucket(option.prompt_tokens / facts.length.tokens_per_char * TOKENS_PER_CHAR)
+        return facts.live.started(size, stream, facts.prior, due, now)
 
     def settled(
         self, model: str, task: str, size_chars: int, usage: Usage, now: float, conversation: Hashable | None = None
