@@ -14,6 +14,7 @@ COPY .ci/tools.txt .ci/tools.txt
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --require-hashes -r .ci/tools.txt
 COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN /opt/tools/bin/uv sync --frozen --no-dev --no-install-project --python "$(command -v python)"
+COPY deploy/talaria.example.yaml deploy/talaria.example.yaml
 COPY gateway gateway
 COPY providers providers
 COPY routing routing

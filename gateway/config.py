@@ -56,6 +56,7 @@ __all__ = [
     "policies",
     "prices_on",
     "schema",
+    "settle",
 ]
 
 ALWAYS = date.min.isoformat()
@@ -119,7 +120,12 @@ def load(path: Path | str, environ: Mapping[str, str] = os.environ, *, today: da
 
 def parse(text: str, name: str, environ: Mapping[str, str] = os.environ, *, today: date | None = None) -> Config:
     """The configuration in `text`, which is called `name` in messages. Raises ConfigError as `load` does."""
-    return _usable(*_judge(document.read(text, name, environ), today))
+    return settle(document.read(text, name, environ), today=today)
+
+
+def settle(read: Document, *, today: date | None = None) -> Config:
+    """The configuration in a document that was read. Raises ConfigError as `load` does."""
+    return _usable(*_judge(read, today))
 
 
 def check(

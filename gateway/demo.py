@@ -1,29 +1,44 @@
-"""The configuration that `talaria serve --demo` runs with: every vendor is the simulator."""
+"""What `talaria serve --demo` runs with: the example file, but every vendor in it is the simulator."""
 
 from __future__ import annotations
 
-DEMO = """\
-version: 1
-server: {{listen: "127.0.0.1:8080", auth: none}}
-providers:
-  inception: {{kind: inception, base_url: "{simulator}/inception/v1", keys: [{{id: demo, value: demo}}]}}
-  openai:    {{kind: openai, base_url: "{simulator}/openai/v1", keys: [{{id: demo, value: demo}}]}}
-  anthropic: {{kind: anthropic, base_url: "{simulator}/anthropic", keys: [{{id: demo, value: demo}}]}}
-models:
-  mercury:       {{provider: inception, upstream: mercury-2, fallback: small}}
-  gpt-4.1-nano:  {{provider: openai, upstream: gpt-4.1-nano, fallback: small}}
-  claude-haiku:  {{provider: anthropic, upstream: claude-haiku-4-5-20251001, fallback: small}}
-  claude-sonnet: {{provider: anthropic, upstream: claude-sonnet-4-5-20250929}}
-  text-embedding-3-small: {{provider: openai}}
-  mercury-edit-2: {{provider: inception}}
-use_cases: [demo, chat, autocomplete]
-fallbacks:
-  small: [mercury, gpt-4.1-nano, claude-haiku]
-routes:
-  - {{name: auto, candidates: [mercury, gpt-4.1-nano, claude-haiku], fallback: small}}
-  - {{name: auto-fast, candidates: [mercury, gpt-4.1-nano], fallback: small}}
-  - {{name: auto-best, candidates: [claude-sonnet], fallback: small}}
-"""
+from pathlib import Path
+from typing import Any
+
+from gateway import config, document
+from gateway.config import Config
+
+_NAME = "talaria.example.yaml"
+_PLACES = (Path(__file__).parent / _NAME, Path(__file__).parents[1] / "deploy" / _NAME)
+"""In an installed package, and in a clone."""
+
+_URLS = {
+    "inception": "{simulator}/inception/v1",
+    "openai": "{simulator}/openai/v1",
+    "anthropic": "{simulator}/anthropic",
+    "compatible": "{simulator}/openai/v1",
+}
+
+_FURTHER = {"gpt-4.1-nano": {"provider": "openai", "fallback": "small"}}
+"""Models that are no example, because they do not live any more; the simulator has them all the same."""
+
+
+def demo(simulator: str) -> Config:
+    """The configuration in front of the simulator at this URL."""
+    raw = next(place for place in _PLACES if place.exists()).read_bytes()
+    example = document.read(raw, _NAME, {})
+    example.data["server"] = {"listen": "127.0.0.1:8080", "auth": "none"}
+    for provider in example.data["providers"].values():
+        _pretend(provider, simulator)
+    example.data["models"] |= _FURTHER
+    return config.settle(example)
+
+
+def _pretend(provider: dict[str, Any], simulator: str) -> None:
+    provider["base_url"] = _URLS[provider["kind"]].format(simulator=simulator)
+    if provider["keys"]:
+        provider["keys"] = [{"id": "demo", "value": "demo"}]
+
 
 GREETING = """
 Talaria is listening on {url} in front of simulated vendors. Try it:

@@ -38,7 +38,7 @@ from gateway.wording import said, unknown, wrong
 from routing import origin
 from routing import policies as ranking
 
-DEFAULT_POLICY = "ordered"
+DEFAULT_POLICY = "score"
 
 USUAL: dict[str, dict[str, Any]] = {
     "realtime": {

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gateway import server
 from gateway.app import create_admin, create_app
-from gateway.config import Config, load, parse
-from gateway.demo import DEMO, GREETING
+from gateway.config import Config, load
+from gateway.demo import GREETING, demo
 from gateway.gateway import Gateway
 from gateway.keys import Ring
 from gateway.reload import Reload
@@ -48,7 +48,7 @@ async def serve_demo(host: str | None, port: int | None) -> None:
     from gateway import simulate
 
     beside = simulate.site(server.listen("127.0.0.1", 0))
-    config = parse(DEMO.format(simulator=beside.url), "demo.yaml").listening(host, port)
+    config = demo(beside.url).listening(host, port)
     log_as_configured(config)
 
     def greet(url: str) -> None:

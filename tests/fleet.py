@@ -49,12 +49,13 @@ models:
   instruct:      {{provider: openai, upstream: gpt-3.5-turbo-instruct}}
 use_cases: [tests]
 latency_classes:
-  realtime: {{deadline_ms: 3000, first_token_ms: 300, idle_ms: 500}}
+  realtime: {{target_ms: null, deadline_ms: 3000, first_token_ms: 300, idle_ms: 500}}
+  interactive: {{target_ms: null}}
 fallbacks:
   small: [mercury, gpt-4.1-nano, claude-haiku]
   fillers: [instruct]
 routes:
-  - {{name: auto, candidates: [mercury, gpt-4.1-nano, claude-haiku], fallback: small}}
+  - {{name: auto, candidates: [mercury, gpt-4.1-nano, claude-haiku], fallback: small, choose: {{by: ordered}}}}
   - {{name: auto-cheap, candidates: [claude-haiku, gpt-4.1-nano], choose: {{by: cheapest}}}}
 """
 

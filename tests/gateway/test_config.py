@@ -281,7 +281,13 @@ BAD = [
     ("    fallback: small", "    class: realtme", 18, "routes[0].class", "did you mean 'realtime'?"),
     ("    fallback: small", "    latency_class: realtime", 18, "routes[0].latency_class", "unknown key"),
     ("    fallback: small", "    choose: {by: order}", 18, "routes[0].choose.by", "did you mean 'ordered'?"),
-    ("    fallback: small", "    choose: {by: ordered, weights: {}}", 18, "routes[0].choose.weights", "unknown setting of ordered"),
+    (
+        "    fallback: small",
+        "    choose: {by: ordered, weights: {}}",
+        18,
+        "routes[0].choose.weights",
+        "unknown setting of ordered",
+    ),
     ("    fallback: small", "    match: {task: [code]}", 18, "routes[0].match.task", "did you mean 'tasks'?"),
     ("    fallback: small", "    match: {tasks: [coding]}", 18, "routes[0].match.tasks[0]", "did you mean 'code'?"),
     ("    fallback: small", "    match: {use_cases: [a]}", 18, "routes[0].match.use_cases[0]", "unknown use case"),
@@ -468,13 +474,17 @@ def spelled(part: dict[str, Any], whole: dict[str, Any], at: str = "") -> Iterat
         yield f"{at}{name}"
         yield from spelled(inner, whole, f"{at}{name}.")
     tables = part.get("patternProperties", {}).values()
-    for inner in (*tables, part.get("items"), *part.get("anyOf", ())):
+    for inner in (*tables, part.get("items"), *part.get("anyOf", ()), *part.get("oneOf", ())):
         if isinstance(inner, dict):
             yield from spelled(inner, whole, at)
 
 
-FREE = tuple(f"models.prompt.{key}" for key in ("roles", "stop.map", "defaults", "clamps"))
-"""Mappings whose keys are not ours."""
+FREE = (
+    *(f"models.prompt.{key}" for key in ("roles", "stop.map", "defaults", "clamps")),
+    *("models.quality.by_task", "routes.match.tags", "routes.choose.weights", "routes.choose.floor"),
+)
+"""Mappings whose keys are not ours, or a policy's own."""
+NAMED = ("providers", "models", "latency_classes", "fallbacks", "experiments", "experiments.arms")
 
 
 def written(found: Any, at: str = "") -> Iterator[str]:
@@ -485,9 +495,8 @@ def written(found: Any, at: str = "") -> Iterator[str]:
     elif isinstance(found, dict):
         for key, inner in found.items():
             path = f"{at}{key}"
-            named = path in ("providers", "models", "latency_classes", "fallbacks", *FREE)
             yield path
-            yield from written(list(inner.values()) if named else inner, f"{path}.")
+            yield from written(list(inner.values()) if path in (*NAMED, *FREE) else inner, f"{path}.")
 
 
 def test_the_example_has_every_key_and_no_other_and_is_sound() -> None:
@@ -574,7 +583,9 @@ data = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dicti
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(["server", "providers", "models", "latency_classes", "tasks", "use_cases", "fallbacks", "routes"]),
+    st.sampled_from(
+        ["server", "providers", "models", "latency_classes", "tasks", "use_cases", "fallbacks", "routes", "experiments"]
+    ),
     data,
 )
 def test_no_shape_is_answered_with_a_traceback(section: str, inner: Any) -> None:
