@@ -77,7 +77,8 @@ class Snapshot:
         if hints.task is not None:
             call.task = hints.task
         elif self.config.tasks.classify:
-            call.task = tasks.guess(call).task
+            guessed = tasks.guess(call).task
+            call.task = guessed if guessed in self.tasks else "general"
         return call
 
     def latency_class(self, call: Call, route: Route | None) -> LatencyClass:

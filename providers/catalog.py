@@ -230,6 +230,7 @@ _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "reasoning": _reasoning,
     "reasons_by_default": _flag,
     "max_images": _count,
+    "cache_from": _count,
     "prices": _prices,
     "ttft_ms": _float,
     "tokens_per_second": _float,

@@ -125,6 +125,8 @@ class Card:
     Empty: the model does not reason and the parameter is dropped."""
     reasons_by_default: bool = False
     max_images: int | None = None
+    cache_from: int | None = None
+    """The shortest prompt, in tokens, whose beginning its vendor caches where it is marked; None: nothing is marked."""
     prices: Prices = Prices()
     dated: tuple[tuple[str, Prices], ...] = ()
     """Where prices change: each list with the ISO date from which it holds, ascending from the first of all days."""
@@ -148,6 +150,8 @@ class Model:
     on_unsupported: Literal["error", "drop"] | None = None
     fim_template: str | None = None
     """How a prompt with a gap is written as one text: `{prefix}` and `{suffix}` stand for what is around the gap."""
+    caches: bool = True
+    """Whether what its vendor shall cache is marked where the caller marks nothing."""
 
 
 @dataclass(slots=True)

@@ -179,3 +179,25 @@ def test_prices_of_cached_tokens_stand_over_the_catalogs(simulator: Simulator) -
         tokens = answer.json()["usage"]["prompt_tokens_details"][sort]
         assert tokens > 0
         assert float(answer.headers["x-talaria-cost-usd"]) == tokens * price / 1_000_000
+
+
+def conversation(gateway: Serving, words: int, turns: int = 3, **body: Any) -> list[int]:
+    """Tokens that were read from the vendor's cache, turn by turn of one conversation."""
+    messages = [{"role": "user", "content": "wings " * words}]
+    read = []
+    for turn in range(turns):
+        answer = ask(gateway, model="claude-haiku", messages=messages, **body)
+        read.append(answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"])
+        messages += [answer.json()["choices"][0]["message"], {"role": "user", "content": f"and {turn}?"}]
+    return read
+
+
+def test_a_conversation_that_goes_on_is_cached_where_the_vendor_wants_it_marked(simulator: Simulator) -> None:
+    with fleet.serving(changed(simulator)) as gateway:
+        first, second, third = conversation(gateway, 6000)
+        assert (first, second) == (0, 0)  # a first message may be the last: it is written with the second
+        assert third > 4096
+        assert conversation(gateway, 100) == [0, 0, 0]
+    off = ("upstream: claude-haiku-4-5-20251001", "upstream: claude-haiku-4-5-20251001, cache: off")
+    with fleet.serving(changed(simulator, off)) as gateway:
+        assert conversation(gateway, 6000) == [0, 0, 0]

@@ -43,6 +43,8 @@ MARKED_ENDS = {"[[pause]]": "pause_turn", "[[window]]": "model_context_window_ex
 EFFORT = {"low": 40, "medium": 100, "high": 250, "xhigh": 400, "max": 600}
 TOOL_PROMPT = {"auto": 346, "none": 346, "any": 313, "tool": 313}
 IMAGE_TOKENS = 1_100
+LOOK_BACK = 20
+"""Blocks before a mark where the beginning of a prompt is looked for in the cache."""
 ANY_OBJECT = {"type": "object", "additionalProperties": {"type": "string"}}
 ERRORS: dict[int, tuple[str, str]] = {
     400: ("invalid_request_error", "Invalid request"),
@@ -241,7 +243,9 @@ def use_cache(call: Call, prompt: int, answer: Answer) -> tuple[Usage, int]:
     long_enough = [(prefix, control) for prefix, control in marked if prefix.tokens >= call.model.min_cacheable]
     if not long_enough:
         return usage, 0
-    read = call.world.cache.read((prefix for prefix, _ in long_enough), call.model.min_cacheable)
+    # What an earlier request wrote is also found some blocks before the mark.
+    near = {i for mark, control in enumerate(controls) if control for i in range(max(0, mark - LOOK_BACK), mark + 1)}
+    read = call.world.cache.read((beginnings[i] for i in near), call.model.min_cacheable)
     last, control = long_enough[-1]
     written = max(0, last.tokens - read)
     call.world.cache.write(prefix for prefix, _ in long_enough)
