@@ -54,7 +54,6 @@ __all__ = [
     "model_card",
     "parse",
     "policies",
-    "prices_on",
     "schema",
     "settle",
 ]
@@ -85,7 +84,7 @@ def model_card(config: Config, name: str, today: date | None = None) -> Card:
             card.tokens_per_second if entry.expect.tokens_per_second is None else entry.expect.tokens_per_second
         ),
     )
-    return replace(card, prices=prices_on(card, _today() if today is None else today))
+    return replace(card, prices=catalog.prices_on(card, _today() if today is None else today))
 
 
 def _dated(usual: Prices, lists: tuple[PriceList, ...]) -> tuple[tuple[str, Prices], ...]:
@@ -94,11 +93,6 @@ def _dated(usual: Prices, lists: tuple[PriceList, ...]) -> tuple[tuple[str, Pric
     for each in lists:
         found[ALWAYS if each.valid_from is None else each.valid_from.isoformat()] = replace(usual, **each.given)
     return tuple(found.items())
-
-
-def prices_on(card: Card, day: date) -> Prices:
-    """The prices of a day (UTC): those of the latest list that holds by then."""
-    return next((prices for start, prices in reversed(card.dated) if start <= day.isoformat()), card.prices)
 
 
 def _today() -> date:

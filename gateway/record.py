@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from gateway.errors import Face, face
 from gateway.length import CHARS_PER_TOKEN, text_chars
-from providers.catalog import cost
-from providers.types import Call, Tally, Usage
+from providers.catalog import cost, prices_on
+from providers.types import Call, Card, Prices, Tally, Usage
 from routing.latency_class import LatencyClass
 from routing.router import Journey
 from routing.target import Attempt
@@ -74,6 +75,10 @@ class Record:
         before, waited = journey.attempts[0].started - self.started, journey.upstream_seconds
         return before, waited, max(0.0, spent - before - waited)
 
+    def prices(self, card: Card) -> Prices:
+        """Those of the day on which the call came."""
+        return prices_on(card, datetime.fromtimestamp(self.started_unix, UTC).date()) if card.dated else card.prices
+
     @property
     def prompt(self) -> str | None:
         """Name and version of the prompt that the answer was asked for with."""
@@ -131,7 +136,7 @@ def settle(record: Record) -> None:
         record.usage = tally.usage
     else:
         record.usage, record.estimated = estimate(record.call, tally), True
-    record.cost = cost(record.usage, served.model.card.prices)
+    record.cost = cost(record.usage, record.prices(served.model.card))
 
 
 def _settle_unserved(record: Record) -> None:
@@ -143,7 +148,7 @@ def _settle_unserved(record: Record) -> None:
     record.usage, record.estimated = estimate(record.call, last.tally), True
     if not record.call.stream:
         record.usage.output = _written_meanwhile(record.call, last)
-    record.cost = cost(record.usage, last.model.card.prices)
+    record.cost = cost(record.usage, record.prices(last.model.card))
 
 
 def _written_meanwhile(call: Call, attempt: Attempt) -> int:

@@ -52,6 +52,13 @@ def usual(kind: str, table: Mapping[str, Any], place: str) -> Card:
     return _card(_load()[0][kind], table, place)
 
 
+def prices_on(card: Card, day: date) -> Prices:
+    """The prices that hold on a day (UTC)."""
+    if not card.dated:
+        return card.prices
+    return next((prices for start, prices in reversed(card.dated) if start <= day.isoformat()), card.prices)
+
+
 def cost(usage: Usage, prices: Prices) -> Decimal | None:
     """Dollars, exactly; None when tokens of a sort were used that has no price.
 

@@ -261,7 +261,7 @@ def _headers(record: Record, answer: Reply | Stream, headers: list[tuple[bytes, 
         if answer.warnings:
             found.append((b"x-talaria-warnings", _printable("; ".join(answer.warnings))))
         if answer.tally.usage is not None:
-            dollars = cost(answer.tally.usage, model.card.prices)
+            dollars = cost(answer.tally.usage, record.prices(model.card))
             if dollars is not None:
                 found.append((b"x-talaria-cost-usd", f"{dollars:f}".encode()))
     return found

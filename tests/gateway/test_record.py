@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -14,8 +16,9 @@ from gateway.gateway import Gateway
 from gateway.metrics import Metrics
 from gateway.record import Record, estimate, settle
 from gateway.state import LocalBlobs, LocalLeases
-from providers.errors import Unavailable
-from providers.types import Call, Card, Hints, Model, Prices, Tally, Usage
+from providers.errors import InvalidRequest, Unavailable
+from providers.types import Call, Card, Hints, Model, Prices, Tally, Timeouts, Usage
+from routing.latency_class import LatencyClass
 from routing.planner import Plan
 from routing.router import Journey
 from routing.target import Attempt, Target
@@ -172,6 +175,32 @@ def test_reasons_that_vendors_make_up_have_a_bound() -> None:
     for i in range(100):
         metrics.settled(record(tally=Tally(usage=Usage(), finish="stop", unknown_finish=f"odd {i}")))
     assert metrics.expose().decode().count("talaria_unknown_finish_reason_total{") <= 17
+
+
+def test_a_request_is_priced_by_the_day_on_which_it_came() -> None:
+    dear = Prices(input=Decimal(10), output=Decimal(10))
+    card = replace(MODEL.card, dated=(("0000-00-00", PRICES), ("2026-12-01", dear)))
+    journey = Journey(Plan((TARGET,)), [Attempt(MODEL, 0.0)], Target(replace(MODEL, card=card), {}))
+    tally = Tally(usage=Usage(input=1_000_000), finish="stop")
+    before = datetime(2026, 11, 30, 23, 59, tzinfo=UTC).timestamp()
+    assert record(journey=journey, tally=tally, started_unix=before).cost == PRICES.input
+    assert record(journey=journey, tally=tally, started_unix=before + 60).cost == 10
+
+
+def test_the_target_of_a_class_is_kept_or_not() -> None:
+    started = time.monotonic() - 10
+    first = LatencyClass(Timeouts(), 0, target=1.0)
+    whole = LatencyClass(Timeouts(), 0, target=1.0, target_of="answer")
+    asked = call()
+    fields = {"started": started, "call": asked, "tally": Tally(usage=Usage(), finish="stop")}
+    assert record(aim=first, answered=started + 0.5, **fields).kept is True
+    assert record(aim=first, answered=started + 1.5, **fields).kept is False
+    assert record(aim=whole, answered=started + 0.5, **fields).kept is False  # it ended only now
+    assert record(aim=first, answered=started + 0.5, **{**fields, "call": call(stream=False)}).kept is None
+    assert record(aim=LatencyClass(Timeouts(), 0), **fields).kept is None
+    assert record(aim=first, error=Unavailable("down"), **fields).kept is False
+    assert record(aim=first, error=InvalidRequest("no"), **fields).kept is None
+    assert record(aim=first, cancelled=True, **fields).kept is None
 
 
 def test_unpriced_answers_are_counted_as_such() -> None:
