@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.api.calls import hinted
-from gateway.config import Config
+from gateway.config import Config, ModelEntry
 from gateway.gateway import built
 from gateway.prompts import Prompt
 from gateway.snapshot import Snapshot
@@ -61,7 +61,7 @@ def decision(
         "policy": plan.reason,
         "experiment": plan.experiment,
         "arm": plan.arm,
-        "candidates": _candidates(call, route, options, aim),
+        "candidates": _candidates(snapshot, call, route, options),
         "passed_over": [{"model": name, "reason": reason} for name, reason in plan.passed_over],
         "off": [{"model": name, "reason": reason} for name, reason in snapshot.table.off.items()],
         "targets": [
@@ -107,7 +107,7 @@ def _passed(snapshot: Snapshot, call: Call, taken: Route | None) -> list[dict[st
     return found
 
 
-def _candidates(call: Call, route: Route | None, options: list[Option], aim: LatencyClass) -> list[dict[str, Any]]:
+def _candidates(snapshot: Snapshot, call: Call, route: Route | None, options: list[Option]) -> list[dict[str, Any]]:
     scores: list[Mapping[str, float]] = [{}] * len(options)
     if route is not None and len(options) > 1:
         scores = list(route.policy.weigh(call, options))
@@ -117,11 +117,16 @@ def _candidates(call: Call, route: Route | None, options: list[Option], aim: Lat
             "score": {name: round(part, 4) for name, part in parts.items()},
             **_numbers(option),
             "quality": option.quality,
+            **_source(snapshot.config.models[option.name]),
             "answers_seen": round(option.samples, 1),
             "in_flight": option.in_flight,
         }
         for option, parts in zip(options, scores, strict=True)
     ]
+
+
+def _source(entry: ModelEntry) -> dict[str, str]:
+    return {} if entry.quality is None or entry.quality.source is None else {"quality_source": entry.quality.source}
 
 
 def _numbers(option: Option) -> dict[str, Any]:

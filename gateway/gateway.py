@@ -73,7 +73,7 @@ class Gateway:
         )
         self.draining = False
         self._closing: set[asyncio.Future[None]] = set()
-        self.metrics.configured(self.snapshot.hash)
+        self.metrics.configured(self.snapshot.hash, self.snapshot.objectives)
 
     def identify(self, scope: Scope) -> str | None:
         """The id of the key that a request carries. Raises Unauthorized."""
@@ -107,7 +107,7 @@ class Gateway:
         What was learned of models' health, and every counter, stays.
         """
         old, self.snapshot = self.snapshot, snapshot
-        self.metrics.configured(snapshot.hash)
+        self.metrics.configured(snapshot.hash, snapshot.objectives)
         log.setLevel(snapshot.config.server.log.level.upper())
         old.tenants.retired = True
         if not old.tenants.count:

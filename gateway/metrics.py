@@ -6,7 +6,7 @@ Label values form a closed set: they come from the configuration, and what calle
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 
@@ -179,6 +179,9 @@ class Metrics:
         self._limit = gauge("upstream_pool_limit", "The most sockets to a vendor at a time.", "provider")
         self._auth_failures = cache(counter("auth_failures", "Requests without a valid key.", "reason").labels)
         gauge("build_info", "The version that runs.", "version").labels(version("talaria")).set(1)
+        self._objectives = gauge(
+            "slo_objective_ratio", "The share of calls that shall keep the target.", "latency_class"
+        )
         self._config = gauge("config_info", "The configuration that runs.", "hash")
         self._reloads = cache(counter("config_reloads", "Readings of a changed configuration.", "result").labels)
         self._reload_ok = gauge("config_last_reload_successful", "1 where the last configuration read could be used.")
@@ -197,9 +200,13 @@ class Metrics:
             self._limit.labels(transport.provider).set(transport.connections or math.inf)
         return generate_latest(self.registry)
 
-    def configured(self, hash: str) -> None:
+    def configured(self, hash: str, objectives: Mapping[str, float]) -> None:
+        """Hears which configuration runs, and what share of each latency class shall keep its target."""
         self._config.clear()
         self._config.labels(hash).set(1)
+        self._objectives.clear()
+        for name, share in objectives.items():
+            self._objectives.labels(name).set(share)
 
     def reloaded(self, applied: bool) -> None:
         """Hears of each reload: whether the file could be used."""

@@ -50,6 +50,12 @@ class Snapshot:
     """Every vendor key in use that is long enough to be one, in each spelling; the longest first."""
     tenants: Tenants
 
+    @property
+    def objectives(self) -> dict[str, float]:
+        """The share of calls that shall keep the target, of each latency class that has one."""
+        classes = self.config.latency_classes.items()
+        return {name: entry.objective for name, entry in classes if entry.target_ms is not None}
+
     def call(
         self, id: str, started: float, operation: str, raw: bytes, asked: Request, hints: Hints, key_id: str | None
     ) -> Call:

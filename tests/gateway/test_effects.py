@@ -201,3 +201,138 @@ def test_a_conversation_that_goes_on_is_cached_where_the_vendor_wants_it_marked(
     off = ("upstream: claude-haiku-4-5-20251001", "upstream: claude-haiku-4-5-20251001, cache: off")
     with fleet.serving(changed(simulator, off)) as gateway:
         assert conversation(gateway, 6000) == [0, 0, 0]
+
+
+ROUTED = """\
+version: 1
+server: {{listen: "127.0.0.1:0", auth: none}}
+providers:
+  inception: {{kind: inception, base_url: "{simulator}/inception/v1", keys: [{{id: main, value: test}}]}}
+  openai:    {{kind: openai, base_url: "{simulator}/openai/v1", keys: [{{id: main, value: test}}]}}
+  anthropic: {{kind: anthropic, base_url: "{simulator}/anthropic", keys: [{{id: main, value: test}}]}}
+models:
+  mercury:      {{provider: inception, upstream: mercury-2, expect: {{ttft_ms: 100, tokens_per_second: 1000}}, quality: {{overall: 0.5}}}}
+  nano:         {{provider: openai, upstream: gpt-4.1-nano, expect: {{ttft_ms: 300, tokens_per_second: 200}}, quality: {{overall: 0.6, by_task: {{code: 0.1}}, source: ours}}}}
+  claude-haiku: {{provider: anthropic, upstream: claude-haiku-4-5-20251001, expect: {{ttft_ms: 700, tokens_per_second: 90}}, quality: {{overall: 0.9}}}}
+latency_classes:
+  brisk: {{target_ms: 500, target_of: first_token, objective: 0.9}}
+  hopeless: {{target_ms: 50, target_of: answer, on_no_candidate: reject}}
+  late: {{target_ms: 50, target_of: answer, on_no_candidate: fastest}}
+{more}
+routes:
+{routes}
+"""
+ALL = "candidates: [claude-haiku, nano, mercury]"
+
+
+def routed(simulator: Simulator, *routes: str, more: str = "") -> str:
+    return ROUTED.format(simulator=simulator.url, more=more, routes="\n".join(f"  - {{{route}}}" for route in routes))
+
+
+def served(gateway: Serving, **body: Any) -> str:
+    answer = ask(gateway, **{"model": "auto", **body})
+    return answer.headers.get("x-talaria-model", answer.json().get("error", {}).get("code"))
+
+
+def test_expectations_and_targets_decide_who_is_a_candidate(simulator: Simulator) -> None:
+    ordered = f"name: auto, {ALL}, choose: {{by: ordered}}"
+    with fleet.serving(routed(simulator, ordered)) as gateway:
+        classes = {name: served(gateway, metadata={"latency_class": name}) for name in ("brisk", "hopeless", "late")}
+        assert classes == {"brisk": "nano", "hopeless": "no_candidate", "late": "mercury"}
+        assert gateway.metric("talaria_slo_objective_ratio", latency_class="brisk") == 0.9
+        refused = ask(gateway, model="auto", metadata={"latency_class": "hopeless"})
+        assert refused.status_code == 503
+        assert "50 ms to the end of the answer" in refused.json()["error"]["message"]
+
+
+def test_qualities_and_weights_decide_the_score(simulator: Simulator) -> None:
+    best = f"name: auto, {ALL}, choose: {{by: score, explore: 0, weights: {{quality: 1}}}}"
+    with fleet.serving(routed(simulator, best)) as gateway:
+        assert served(gateway) == "claude-haiku"
+    two = "name: auto, candidates: [nano, mercury], choose: {by: score, explore: 0, weights: {quality: 1}}"
+    with fleet.serving(routed(simulator, two)) as gateway:
+        assert served(gateway) == "nano"
+        assert served(gateway, metadata={"task": "code"}) == "mercury"
+        told = httpx.post(f"{gateway.url}/admin/api/explain", json={"request": {**BODY, "model": "auto"}}).json()
+        assert {each["model"]: each.get("quality_source") for each in told["candidates"]} == {
+            "nano": "ours",
+            "mercury": None,
+        }
+
+
+def test_a_floor_comes_before_the_price(simulator: Simulator) -> None:
+    for floor, expected in (("", "nano"), (", floor: {quality: 0.8}", "claude-haiku")):
+        cheapest = f"name: auto, {ALL}, choose: {{by: cheapest{floor}}}"
+        with fleet.serving(routed(simulator, cheapest)) as gateway:
+            assert served(gateway) == expected
+
+
+def test_routes_are_found_by_tags_task_and_the_size_of_the_prompt(simulator: Simulator) -> None:
+    routes = (
+        "name: a, match: {models: [auto], tags: {team: [x, y]}}, candidates: [nano]",
+        "name: b, match: {models: [auto], prompt_tokens: {at_least: 2000}}, candidates: [claude-haiku]",
+        "name: c, match: {models: [auto], tasks: [autocomplete, math]}, candidates: [mercury]",
+        "name: auto, candidates: [nano]",
+    )
+    long = [{"role": "user", "content": "wings " * 4000}]
+    sum_up = [{"role": "user", "content": "Calculate 17 * 23 + 4."}]
+    with fleet.serving(routed(simulator, *routes)) as gateway:
+        found = [
+            ask(gateway, model="auto", **body).headers["x-talaria-route"]
+            for body in ({"metadata": {"tags": {"team": "y"}}}, {"messages": long}, {"messages": sum_up}, {})
+        ]
+        assert found == ["a", "b", "c", "auto"]
+    with fleet.serving(routed(simulator, *routes, more="tasks: {classify: false}")) as gateway:
+        answer = ask(gateway, model="auto", messages=sum_up)
+        assert (answer.headers["x-talaria-route"], answer.headers["x-talaria-task"]) == ("auto", "general")
+
+
+def test_an_experiment_assigns_and_counts(simulator: Simulator) -> None:
+    arms = "arms: {control: {candidates: [nano], weight: 1}, treatment: {candidates: [mercury], weight: 1}}"
+    more = f"experiments:\n  try: {{unit: user, salt: s, {arms}}}"
+    route = f"name: auto, {ALL}, choose: {{by: experiment, experiment: try}}"
+    with fleet.serving(routed(simulator, route, more=more)) as gateway:
+        models = {user: {served(gateway, user=user) for _ in range(3)} for user in ("u1", "u2", "u3", "u4", "u5", "u6")}
+        assert all(len(found) == 1 for found in models.values())
+        assert set.union(*models.values()) == {"nano", "mercury"}
+        counted = [
+            gateway.metric("talaria_experiment_assignments_total", experiment="try", arm=arm)
+            for arm in ("control", "treatment")
+        ]
+        assert sum(counted) == 18
+        assert min(counted) > 0
+
+
+def test_a_deadline_on_the_first_token_lets_a_stream_go_on(simulator: Simulator) -> None:
+    """The text takes about two seconds at this vendor's speed, the first of it a tenth."""
+    more = "  first: {deadline_ms: 1500, deadline_of: first_token}\n  all: {deadline_ms: 1500, deadline_of: answer}"
+    with fleet.simulated(speed=1) as slow, fleet.serving(routed(slow, f"name: auto, {ALL}", more=more)) as gateway:
+        ends = {
+            name: b"[DONE]"
+            in ask(
+                gateway,
+                model="nano",
+                stream=True,
+                messages=[{"role": "user", "content": "say exactly: " + "one two three four " * 100}],
+                metadata={"latency_class": name},
+            ).content
+            for name in ("first", "all")
+        }
+        assert ends == {"first": True, "all": False}
+
+
+def test_affinity_keeps_a_conversation_where_it_is_cached(simulator: Simulator) -> None:
+    cheap = "prices: {input: 1, cache_read: 0.01, output: 1}"
+    text = routed(simulator, "name: auto, candidates: [nano, mercury], affinity: AFFINITY, choose: {by: cheapest}")
+    text = text.replace("upstream: gpt-4.1-nano", f"upstream: gpt-4.1-nano, {cheap}")
+    text = text.replace("upstream: mercury-2", "upstream: mercury-2, prices: {input: 0.6, output: 1}")
+    messages = [{"role": "user", "content": "wings " * 6000}]
+    for affinity, expected in (("true", "nano"), ("false", "mercury")):
+        with fleet.serving(text.replace("AFFINITY", affinity)) as gateway:
+            simulator.faults({"vendor": "inception", "model": "*", "kind": "status", "status": 503, "count": 1})
+            assert served(gateway, messages=messages, metadata={"task": "chat"}) in ("nano", "mercury")
+            simulator.faults()
+            for _ in range(3):
+                turn = [*messages, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "go on"}]
+                last = served(gateway, messages=turn, metadata={"task": "chat"})
+            assert last == expected
