@@ -50,11 +50,16 @@ class Option:
     quality: float
     samples: float
     """Answers that the latency rests on; fewer as they age."""
-    in_flight: int
+    live: Live
 
     @property
     def name(self) -> str:
         return self.target.model.name
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are there now, not when the option was worked out: many may choose from it in between."""
+        return self.live.in_flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class Outlook:
                     cost,
                     UNKNOWN_QUALITY if quality is None else quality.by_task.get(task, quality.overall),
                     samples,
-                    facts.live.in_flight,
+                    facts.live,
                 )
             )
         return found

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from providers.types import Call, Card, Hints, Model, Prices, Usage
 from routing import policies
-from routing.latency import Flight
+from routing.latency import Flight, Live
 from routing.outlook import Option, Outlook, Quality
 from routing.policies import Policy, cheapest, experiment, fastest, least_busy, ordered, score, sticky, weighted
 from routing.target import Target
@@ -56,9 +56,10 @@ def option(name: str, **changes: Any) -> Option:
         "cost": 0.001,
         "quality": 0.8,
         "samples": 50.0,
-        "in_flight": 0,
+        "live": Live(),
         **changes,
     }
+    values["live"].in_flight = values.pop("in_flight", 0)
     return Option(**values)
 
 
