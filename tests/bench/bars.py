@@ -28,6 +28,10 @@ class Results:
         found: list[dict[str, Any]] = self.run["scenarios"].get(scenario, {"entries": {}})["entries"].get(entry, [])
         return found
 
+    def all(self, scenario: str) -> list[dict[str, Any]]:
+        """The rounds of every entry."""
+        return [one for rounds in self.run["scenarios"][scenario]["entries"].values() for one in rounds]
+
     def value(self, scenario: str, entry: str, figure: str) -> float | None:
         return self.median([each[figure] for each in self.rounds(scenario, entry) if figure in each])
 

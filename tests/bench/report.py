@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from tests.bench.bars import Bar, Results, bars
 from tests.bench.plot import NAMES
+from tests.bench.scenarios import NOISE
 
 BUSY = 0.6
 """The share of a core that is planned with: the rest is for bursts, and for those who fail over from elsewhere."""
@@ -39,15 +41,28 @@ def _span(values: list[float], form: str = "{:.2f}") -> str:
 
 
 def machine(results: Results) -> str:
-    run = results.run
-    state = f" at {run['commit']}" if run.get("commit") else ""
-    told = f"Measured {run['when']}{state}: {run['machine']}; {run['cores']}; {run['seconds'] / 60:.1f} minutes."
+    told = _measured(results)
     if results.value("plain-32", "floor", "cpu_us") is None:
         return told
     return (
         f"{told}\nBy the bare proxy's CPU for a plain request this machine is {results.slowness:.1f} times slower than the "
         "one that the bars were set on."
     )
+
+
+def _measured(results: Results) -> str:
+    """When, where, and how much others were in the way."""
+    run = results.run
+    state = f" at {run['commit']}" if run.get("commit") else ""
+    minutes = run["seconds"] / 60
+    told = f"Measured {run['when']}{state}: {run['machine']}; {run['cores']}; {minutes:.1f} minutes."
+    noise = Results.median(
+        [one["strangers"] for name in run["scenarios"] for one in results.all(name) if "strangers" in one]
+    )
+    if noise is None:
+        return told
+    told += f"\nOther processes took {noise:.0%} of a core meanwhile (the median of all measurements)"
+    return told + ("." if noise < NOISE else ": **what is not CPU tells more of them than of the gateway**.")
 
 
 def bars_table(found: list[Bar]) -> str:
@@ -157,8 +172,10 @@ def peers(results: Results) -> str:
         return ""
     rows = []
     names = ["talaria", "floor", *(name for name, peer in run["peers"].items() if "missing" not in peer)]
+    memory, starts = run.get("memory") or {}, run.get("starts") or {}
+    own = {"resident_mb": memory.get("warm_mb"), "start_s": Results.median(starts.get("first_answer_s", []))}
     for entry in names:
-        peer = run["peers"].get(entry, {})
+        peer = own if entry == "talaria" else run["peers"].get(entry, {})
         rows.append(
             [
                 NAMES[entry],
@@ -178,7 +195,7 @@ def peers(results: Results) -> str:
         *("first token, added ms", "whole stream ms", "MB after the run", "start s"),
     ]
     missing = [f"{name}: {peer['missing']}" for name, peer in run["peers"].items() if "missing" in peer]
-    return "\n\n".join([table(head, rows), *missing])
+    return "\n\n".join([_measured(results), table(head, rows), *missing])
 
 
 def speed(results: Results) -> str:
@@ -188,24 +205,32 @@ def speed(results: Results) -> str:
     chunk = results.ratio("streams-16", "talaria", "floor:parse", "cpu_us")
     if plain is None or all_on is None or chunk is None:
         return ""
-    return (
-        f"- A completion takes **{plain:.2f} times** the CPU that a bare Python proxy of the same stack takes "
-        f"(Starlette and httpx over aiohttp, no features), {all_on:.2f} times with keys, routes, metrics and log on.\n"
-        f"- A streamed chunk takes **{chunk:.2f} times** the CPU that such a proxy takes to read it and write it anew."
+    return "\n".join(
+        [
+            _item(
+                f"A completion takes **{plain:.2f} times** the CPU that a bare Python proxy takes (Starlette and httpx over "
+                f"aiohttp, no features), and {all_on:.2f} times with keys, routes, metrics and the log on."
+            ),
+            _item(
+                f"A streamed chunk takes **{chunk:.2f} times** what such a proxy takes to read it and write it anew."
+            ),
+        ]
     )
 
 
 def speed_peers(results: Results) -> str:
     """The ratio to peers for the README."""
-    told = []
-    for peer, name in (("litellm", "LiteLLM's proxy"), ("portkey", "Portkey's gateway")):
-        plain = results.ratio("peers-plain", peer, "talaria", "cpu_us")
-        chunk = results.ratio("peers-streams", peer, "talaria", "cpu_us")
-        if plain is not None and chunk is not None:
-            told.append(
-                f"{name} takes **{plain:.1f} times** the CPU for a completion and {chunk:.1f} times for a chunk"
-            )
-    return f"- Beside it, {'; '.join(told)}." if told else ""
+    plain = results.ratio("peers-plain", "litellm", "talaria", "cpu_us")
+    chunk = results.ratio("peers-streams", "litellm", "talaria", "cpu_us")
+    if plain is None or chunk is None:
+        return ""
+    return _item(
+        f"LiteLLM's proxy takes **{plain:.0f} times** the CPU for a completion, and {chunk:.0f} times for a chunk."
+    )
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(f"- {text}", 118, subsequent_indent="  ")
 
 
 # --- what it takes ---
@@ -298,11 +323,17 @@ def capacity(results: Results) -> str:
                 f"{cores_stream:,.0f} × {resident:.0f} MB = {cores_stream * resident / 1024:,.0f} GB",
             ]
         )
+    slow = results.slowness
+    speed = (
+        f"Of this machine's cores: those of the bars' machine carry about {slow:.1f} times as much.\n\n"
+        if slow > 1.2
+        else ""
+    )
     fleet = table(
         ["1,000,000 requests/s", "plain", f"streams of {tokens} chunks at 1,000 tokens/s"],
         rows,
     )
-    return f"{core}\n\n{fleet}"
+    return f"{speed}{core}\n\n{fleet}"
 
 
 def _gigabits(each_second: float) -> str:
