@@ -92,7 +92,7 @@ def main() -> int:
     for path in asked.write:
         written = report.write(path, results)
         image = path.with_suffix(".svg")
-        if f"({image.name})" in path.read_text():
+        if "figures" in written and f"({image.name})" in path.read_text():
             image.write_text(plot.svg(results))
         say(f"{path}: {', '.join(written) or 'nothing'} written")
     missed = [bar.what for bar in found if bar.gates and bar.verdict == "missed"]

@@ -108,6 +108,20 @@ class Bar:
         return f"at {'least' if self.least else 'most'} {self.told(self.bound)}"
 
 
+def beside(results: Results) -> list[Bar]:
+    """Those that peers are needed for."""
+    return [
+        Bar(
+            f"plain, 32 connections: requests/s, times {name}'s",
+            results.ratio("peers-plain", "talaria", peer, "rps"),
+            bound,
+            "{:.1f}x",
+            least=True,
+        )
+        for name, peer, bound in (("LiteLLM", "litellm", 25), ("Portkey", "portkey", 2.8))
+    ]
+
+
 def bars(results: Results) -> list[Bar]:
     slow, equal = results.slowness, results.streams.removeprefix("streams-")
     value, ratio, added = results.value, results.ratio, results.added
@@ -140,20 +154,7 @@ def bars(results: Results) -> list[Bar]:
             gates=True,
         ),
         Bar("the same: CPU a request", value("plain-32", "talaria", "cpu_us"), 210, "{:,.0f} µs", slowness=slow),
-        Bar(
-            "plain: requests/s, times LiteLLM's",
-            ratio("peers-plain", "talaria", "litellm", "rps"),
-            25,
-            "{:.1f}x",
-            least=True,
-        ),
-        Bar(
-            "plain: requests/s, times Portkey's",
-            ratio("peers-plain", "talaria", "portkey", "rps"),
-            2.8,
-            "{:.1f}x",
-            least=True,
-        ),
+        *(beside(results) if run.get("peers") else ()),
         Bar(
             "plain, 1 connection: added, p50",
             added("plain-1", "talaria", "p50_ms"),

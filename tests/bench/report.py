@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bars import Bar, Results, bars
+from tests.bench.bars import Bar, Results, bars, beside
 from tests.bench.plot import NAMES
 from tests.bench.scenarios import NOISE
 
@@ -195,7 +196,7 @@ def peers(results: Results) -> str:
         *("first token, added ms", "whole stream ms", "MB after the run", "start s"),
     ]
     missing = [f"{name}: {peer['missing']}" for name, peer in run["peers"].items() if "missing" in peer]
-    return "\n\n".join([_measured(results), table(head, rows), *missing])
+    return "\n\n".join([_measured(results), table(head, rows), *missing, bars_table(beside(results))])
 
 
 def speed(results: Results) -> str:
@@ -340,10 +341,15 @@ def _gigabits(each_second: float) -> str:
     return f"{each_second * 8 / 1e9:,.0f} Gbit/s"
 
 
+def _whole(section: Callable[[Results], str]) -> Callable[[Results], str]:
+    """Nothing where a run left out what the section is mostly made of: it keeps what it has of another run."""
+    return lambda results: section(results) if {"plain-32", "streams-48"} <= results.run["scenarios"].keys() else ""
+
+
 SECTIONS = {
-    "machine": machine,
-    "bars": lambda results: bars_table(bars(results)),
-    "figures": figures,
+    "machine": _whole(machine),
+    "bars": _whole(lambda results: bars_table(bars(results))),
+    "figures": _whole(figures),
     "peers": peers,
     "capacity": capacity,
     "speed": speed,
