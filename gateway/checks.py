@@ -196,10 +196,11 @@ def _out_of_reach(config: Config, route: Route, cards: Mapping[str, Card], *path
             if len(times) == len(route.candidates) and all(sum(seconds) * 1000 > target for seconds, _ in times):
                 late.append((task, *min(times, key=_sum)))
         if late:
-            task, (first, rest), best = min(late, key=lambda found: sum(found[1]))
+            _, (first, rest), best = min(late, key=lambda found: sum(found[1]))
             what = f"{'answers' if whole else 'first tokens'} in {target} ms, the target of class {name},"
             tasks = f" for {', '.join(found[0] for found in late)}" if asked else ""
-            until = f" and {rest * 1000:.0f} ms for some {_length(task):.0f} tokens" if whole else ""
+            tokens = rest * (cards[best].tokens_per_second or 0)
+            until = f" and {rest * 1000:.0f} ms for some {tokens:.0f} tokens" if whole else ""
             yield (
                 path,
                 f"{what} are out of every candidate's reach{tasks}, as far as is known: "

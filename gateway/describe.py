@@ -23,6 +23,9 @@ def schema() -> dict[str, Any]:
         parts[part]["required"].remove(optional)
     parts["Match"].pop("required")
     parts["LatencyClass"].pop("required")
+    # What is text here may look like a number to an editor: `version: 1`.
+    parts["Prompt"]["properties"]["version"]["type"] = ["string", "number"]
+    parts["Experiment"]["properties"]["salt"]["anyOf"][0]["type"] = ["string", "number"]
     _choose(parts["Choose"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 

@@ -178,6 +178,8 @@ def _one_or_many(found: Any) -> str:
 
 
 def _one_after_another(lists: tuple[PriceList, ...]) -> tuple[PriceList, ...]:
+    if not lists:
+        raise wrong("must name at least 1")
     latest: date | None = None
     for index, each in enumerate(lists):
         if index and each.valid_from is None:
@@ -189,8 +191,7 @@ def _one_after_another(lists: tuple[PriceList, ...]) -> tuple[PriceList, ...]:
 
 
 PriceLists = Annotated[
-    Annotated[PriceList, Tag(ONE)]
-    | Annotated[tuple[PriceList, ...], Field(min_length=1), AfterValidator(_one_after_another), Tag(MANY)],
+    Annotated[PriceList, Tag(ONE)] | Annotated[tuple[PriceList, ...], AfterValidator(_one_after_another), Tag(MANY)],
     Discriminator(_one_or_many),
 ]
 

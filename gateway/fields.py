@@ -148,6 +148,9 @@ def _texts(found: Any) -> Any:
     return [found] if isinstance(found, str) else found
 
 
+_LOOSE = {"type": ["string", "number", "boolean"]}
+"""Text that may look like something else to an editor."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$", max_length=128)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
 Table = Annotated[Mapping[Name, V], AfterValidator(MappingProxyType), WrapSerializer(_thaw)]
@@ -157,7 +160,7 @@ Texts = Annotated[
     Field(min_length=1),
     AfterValidator(unique),
     BeforeValidator(_texts),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [_LOOSE, {"type": "array", "items": _LOOSE, "minItems": 1}]}),
 ]
 Address = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

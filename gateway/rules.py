@@ -293,7 +293,9 @@ class Choose(Part):
         default=DEFAULT_POLICY, description="A file name in `routing/policies/`."
     )
     experiment: Name | None = Field(default=None, description="For policy experiment: which of `experiments`.")
-    settings: Mapping[str, Any] = Field(default_factory=nothing, description="The policy's fields, as it takes them.")
+    settings: Annotated[Mapping[str, Any], AfterValidator(frozen)] = Field(
+        default_factory=nothing, description="The policy's fields, as it takes them."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -350,7 +352,6 @@ def _settled(policy: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         elif setting.needed:
             errors.append(InitErrorDetails(type=wrong(f"is missing: {setting.manual}"), loc=(name,), input=None))
     _refuse(errors)
-    found = frozen(found)
     try:
         ranking.load(policy)(**found)
     except ValueError as error:
@@ -373,7 +374,7 @@ class Route(Part):
     )
     candidates: Names = Field(description="Models to choose from.")
     fallback: Name | None = Field(default=None, description="Which of `fallbacks` is tried after the candidates.")
-    choose: Choose = Field(default=Choose(), description="How the candidates are ordered.")
+    choose: Choose = Field(default_factory=Choose, description="How the candidates are ordered.")
     affinity: Flag = Field(
         default=True,
         description="Whether a conversation stays with the model that has it in its vendor's cache, where that pays.",

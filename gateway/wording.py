@@ -64,6 +64,7 @@ def said(detail: ErrorDetails) -> str:
         return str(limits["message"])
     if _of_a_name(detail):
         return "is no name: letters, digits and . _ : / @ + - are, up to 128, the first a letter or digit"
+    limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in limits.items()}
     allowed = _ALLOWED.get(kind, "is not what is allowed here").format_map(limits)
     return f"{allowed}{_instead(place(detail), detail['input'])}"
 
