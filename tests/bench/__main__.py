@@ -21,7 +21,7 @@ from tests.bench import machine, plot, report
 from tests.bench.bars import Results, bars
 from tests.bench.contenders import HOUSE, Contender, Nginx, NotHere, Place, TalariaFull, certificates
 from tests.bench.peers import PEERS
-from tests.bench.scenarios import QUICK, SCENARIOS, Bench, Scenario, against
+from tests.bench.scenarios import QUICK, REPEATS_SECONDS, SCENARIOS, Bench, Scenario, against
 from tests.bench.upstream import Upstream
 
 EXTRAS = ("stall-free", "starts", "memory", "traffic")
@@ -122,7 +122,7 @@ async def measure(asked: argparse.Namespace) -> dict[str, Any]:
         tls, ca = certificates(folder)
         place = Place(folder, cores.contender, await upstream.listen(), await upstream.listen(tls), ca)
         running: dict[str, Contender] = {}
-        bench = Bench(upstream, place, cores, running, say)
+        bench = Bench(upstream, place, cores, running, say, 10.0 if asked.quick else REPEATS_SECONDS)
         gc.disable()
         try:
             await _start(running, place, needed(scenarios, extras), run["peers"])

@@ -138,13 +138,21 @@ Say = Callable[[str], None]
 class Bench:
     """Contenders that run, and what was measured of them."""
 
-    def __init__(self, upstream: Upstream, place: Place, cores: Cores, running: dict[str, Contender], say: Say) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        place: Place,
+        cores: Cores,
+        running: dict[str, Contender],
+        say: Say,
+        repeats: float = REPEATS_SECONDS,
+    ) -> None:
         self.upstream = upstream
         self.place = place
         self.running = running
         self.say = say
         self._cores = cores
-        self._repeats = REPEATS_SECONDS
+        self._repeats = repeats
 
     async def run(self, scenario: Scenario, rounds: int) -> dict[str, Any]:
         """Everything that was measured in `rounds`: for each entry a list of rounds."""
