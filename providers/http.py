@@ -93,22 +93,25 @@ class PooledTransport:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         lines = [f"POST {target} HTTP/1.1", f"host: {parts.netloc}", "user-agent: talaria"]
         lines += [f"{name}: {value}" for name, value in headers]
-        text = "\r\n".join([*lines, "content-length: "])
-        if len(_BREAK.findall(text)) != len(lines):
+        if any(map(_BREAK.search, lines)):
             raise ValueError("a header has a line break in it")
+        try:
+            head = "\r\n".join([*lines, "content-length: "]).encode("latin-1")
+        except UnicodeEncodeError:
+            # Not that error: it holds the whole text, and so the key.
+            raise ValueError("a header has a letter that HTTP does not have") from None
         if len(self._heads) >= MAX_HEADS:
             self._heads.clear()
-        found = self._heads[key] = pool, text.encode("latin-1")
+        found = self._heads[key] = pool, head
         return found
 
     async def aclose(self) -> None:
+        """Ends the sockets that nobody uses now, and each of the others when its answer has ended."""
         for pool in self._pools.values():
             pool.close()
-        self._pools.clear()
-        self._heads.clear()
 
 
-_BREAK = re.compile(r"[\r\n\0]+")
+_BREAK = re.compile(r"[\r\n\0]")
 
 
 class Pool:
@@ -163,7 +166,8 @@ class Pool:
             if place.done() and not place.cancelled():
                 self._leave()
             else:
-                self.waiters.remove(place)
+                with suppress(ValueError):
+                    self.waiters.remove(place)
             if isinstance(error, TimeoutError):
                 raise Overloaded("All connections to the provider are in use.", retry_after=QUEUE_SECONDS) from None
             raise
@@ -207,16 +211,16 @@ class Pool:
             self._idle.pop().close()
 
     async def _connect(self, seconds: float) -> Connection:
-        loop = asyncio.get_running_loop()
+        connection = Connection(self._end)
         sock: socket.socket | None = None
         try:
             async with asyncio.timeout(seconds):
+                tls = (self._tls or await _trusted()) if self._origin.tls else None
                 sock = await aiohappyeyeballs.start_connection(
                     await self._addresses(), happy_eyeballs_delay=0.25, interleave=1
                 )
-                tls = (self._tls or await _trusted()) if self._origin.tls else None
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self._end),
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection,
                     sock=sock,
                     ssl=tls,
                     server_hostname=self._origin.host if tls else None,
@@ -225,13 +229,16 @@ class Pool:
         except BaseException as error:
             # Where it has moved to is looked up again.
             self._resolved = None
+            connection.close()
             if sock is not None:
-                sock.close()
+                # Not closed here: the loop has it by then, and might take its next socket of that number for this one.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
             if isinstance(error, TimeoutError):
                 raise self._fail(Unavailable, "could not connect in time") from None
             if isinstance(error, ssl.SSLCertVerificationError):
                 raise self._fail(Unavailable, "could not connect: its TLS certificate is not to be trusted") from None
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | UnicodeError):
                 raise self._fail(Unavailable, "could not connect") from None
             raise
 
