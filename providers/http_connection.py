@@ -7,6 +7,7 @@ where the answer came to its end, both sides keep it open, and nothing was left 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -26,6 +27,9 @@ UNREAD_BYTES = 256 * 1024
 COPIED_BYTES = 64 * 1024
 """Bodies up to this size leave in one piece with their head."""
 
+PIECE_BYTES = 256 * 1024
+"""Larger ones leave in pieces of this size, as the socket takes them."""
+
 DRAIN_SECONDS = 0.1
 """How long the end of a connection's answer is waited for, once the answer itself is there."""
 
@@ -39,13 +43,15 @@ class Connection(asyncio.Protocol):
     It may be used again where it is still `open` then.
     """
 
-    __slots__ = ("_answer", "_kept", "_on_end", "_parser", "_transport", "open", "since")
+    __slots__ = ("_answer", "_full", "_kept", "_on_end", "_parser", "_rest", "_transport", "open", "since")
 
     def __init__(self, on_end: Callable[[Connection], None]) -> None:
         self._on_end = on_end
         self._answer: Answer | None = None
         self._kept = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._full = False
+        self._rest: bytes | memoryview = b""
+        self._parser: Any = httptools.HttpResponseParser(self)
         # Of what servers get wrong, all that leaves no doubt about where an answer ends.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
@@ -58,11 +64,21 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes, idle: float | None, fail: Fail) -> Answer:
         """Sends a request. `idle` bounds the silence of the vendor from now on, in seconds."""
         answer = self._answer = Answer(self, idle, fail)
-        if len(body) <= COPIED_BYTES:
+        if not self.open:
+            self._lose("the connection was lost")
+        elif len(body) <= COPIED_BYTES:
             self._transport.write(head + body)
         else:
-            self._transport.writelines((head, body))
+            whole = memoryview(body)
+            self._rest = whole[PIECE_BYTES:] or b""
+            self._transport.writelines((head, whole[:PIECE_BYTES]))
+            self._pour()
         return answer
+
+    def _pour(self) -> None:
+        while self._rest and not self._full and not self._transport.is_closing():
+            piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:] or b""
+            self._transport.write(piece)
 
     def close(self) -> None:
         """Ends it at once: what is under way is given up."""
@@ -90,34 +106,61 @@ class Connection(asyncio.Protocol):
             # Nothing was asked for: whatever it is, it is no answer to what comes next.
             self.close()
             return
+        answer.plain += len(data)
         try:
             self._parser.feed_data(data)
+            if answer.plain > MAX_HEADER_BYTES:
+                raise httptools.HttpParserError("headers without an end")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            # Where the answer was complete before that, it is only the connection that is of no use any more.
             answer.fail(BadReply, "the answer is not valid HTTP")
             self.close()
-            return
-        if answer.done:
-            if not self._kept:
-                self.close()
-            elif self._answer is not None:
-                self._answer = None
-                self._on_end(self)
+        else:
+            if answer.done:
+                if self._kept and not self._rest and not self._full:
+                    self._answer = None
+                    self._on_end(self)
+                else:
+                    self.close()
         answer.heard()
 
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._answer is not None:
+            # Who takes what we send is not silent.
+            self._answer.heard()
+        self._pour()
+
     def eof_received(self) -> None:
-        self._lose("the connection was closed before the answer was complete")
+        self._lose("the connection was closed before the answer was complete", ended=True)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.open = False
+        if self._answer is not None and (tls := self._transport.get_extra_info("ssl_object")) is not None:
+            # What it holds for a slow reader is whole, but uvloop lets go of it when the vendor closes.
+            with suppress(ssl.SSLError):
+                while self._answer is not None and (data := tls.read(UNREAD_BYTES)):
+                    self.data_received(data)
         self._lose("the connection was lost")
 
-    def _lose(self, words: str) -> None:
+    def _lose(self, words: str, ended: bool = False) -> None:
         self.open = False
+        self._rest = b""
+        # It holds on to this as this does to it, and garbage is looked for but rarely.
+        self._parser = None
         answer, self._answer = self._answer, None
         if answer is not None:
-            answer.lost(words)
+            answer.lost(words, ended)
             self._on_end(self)
 
     # What the parser says
+
+    def on_message_begin(self) -> None:
+        if self._answer is None or self._answer.done:
+            raise ValueError("an answer to nothing")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._answer is not None:
@@ -134,17 +177,19 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         answer = self._answer
         if answer is not None and answer.status:
-            if answer.done:
-                raise ValueError("an answer to nothing")
             answer.end()
             # Asked now: the parser forgets it with the next byte.
             self._kept = self._parser.should_keep_alive()
+
+
+_LENGTHS = frozenset(("content-length", "transfer-encoding"))
 
 
 class Answer:
     """What comes back: the seam's `Response`, filled while it arrives."""
 
     __slots__ = (
+        "_coded",
         "_connection",
         "_error",
         "_fail",
@@ -153,12 +198,12 @@ class Answer:
         "_inflate",
         "_parts",
         "_paused",
-        "_size",
         "_timer",
         "_unread",
         "_waiter",
         "done",
         "headers",
+        "plain",
         "status",
         "waited",
     )
@@ -168,7 +213,7 @@ class Answer:
         self._fail = fail
         self._parts: list[bytes] = []
         self._unread = 0
-        self._size = 0
+        self._coded = False
         self._inflate: Any = None
         self._paused = False
         self._error: ProviderError | None = None
@@ -180,6 +225,8 @@ class Answer:
         self.headers: dict[str, str] = {}
         self.waited = 0.0
         self.done = False
+        self.plain = 0
+        """Bytes that came since the last of the body: of headers, trailers and what stands between chunks."""
 
     # What the seam reads
 
@@ -259,55 +306,66 @@ class Answer:
     # What the connection says
 
     def header(self, name: bytes, value: bytes) -> None:
-        self._size += len(name) + len(value)
-        if self._size > MAX_HEADER_BYTES:
-            raise ValueError("too many headers")
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         # After the body come trailers, which nobody has asked for.
         if not self.status:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1").rstrip(" \t")
             self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def begin(self, status: int) -> None:
+        headers = self.headers
+        if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+            raise ValueError("a transfer coding that nobody has asked for")
         if status < 200:
+            if status < 100 or status == 101 or not _LENGTHS.isdisjoint(headers):
+                raise ValueError("an answer before the answer that is none")
             self.headers = {}
             return
         self.status = status
-        coding = self.headers.get("content-encoding", "identity").lower()
-        if coding != "identity":
+        coding = headers.get("content-encoding", "").lower()
+        if coding not in ("", "identity"):
             if coding not in ("gzip", "x-gzip", "deflate"):
                 raise ValueError("an encoding that nobody has asked for")
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            self._coded = True
 
     def add(self, body: bytes) -> None:
-        if self._inflate is not None:
+        self.plain = 0
+        if self._coded:
+            if self._inflate is None:
+                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
             try:
                 body = self._inflate.decompress(body, MAX_REPLY_BYTES)
             except zlib.error:
                 raise ValueError("not what its encoding says") from None
-            if self._inflate.unconsumed_tail:
+            if self._inflate.unconsumed_tail or self._inflate.unused_data:
                 raise ValueError("too much of it")
+            if not body:
+                return
         self._parts.append(body)
         self._unread += len(body)
-        if self._unread > UNREAD_BYTES and not self._paused:
-            self._paused = True
-            self._connection.pause()
 
     def heard(self) -> None:
+        """The vendor is at work; called after each read."""
         if self._idle is not None:
             self._heard = monotonic()
+        if self._unread > UNREAD_BYTES and not self._paused and not self.done:
+            self._paused = True
+            self._connection.pause()
         self._wake()
 
     def end(self) -> None:
+        """The last byte is there. ValueError where it cannot be the last."""
+        if self._inflate is not None and not self._inflate.eof:
+            raise ValueError("an encoding that does not end")
         self.done = True
         self._quiet()
 
-    def lost(self, words: str) -> None:
-        """The connection is gone: that is the end where nothing else says how long the answer is."""
-        if self.status and not ({"content-length", "transfer-encoding"} & self.headers.keys()):
-            self.end()
-            self._wake()
-        else:
-            self.fail(Unavailable, words)
+    def lost(self, words: str, ended: bool) -> None:
+        """The connection is gone: where it has `ended`, so has an answer that does not say how long it is."""
+        if ended and self.status and self._error is None and _LENGTHS.isdisjoint(self.headers):
+            with suppress(ValueError):
+                self.end()
+        self.fail(Unavailable, words)
+        self._wake()
 
     def fail(self, kind: type[ProviderError], words: str) -> None:
         if not self.done and self._error is None:
@@ -319,15 +377,18 @@ class Answer:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _listen(self) -> None:
+    def _listen(self, again: bool = False) -> None:
         """Gives up on a vendor that is silent for too long. While the reader is slow, it is not the vendor who is."""
         assert self._idle is not None
         left = self._heard + self._idle - monotonic()
         if self._paused or left > 0:
             self._timer = asyncio.get_running_loop().call_later(max(left, self._idle / 10), self._listen)
-            return
-        self.fail(TimedOut, "no answer in time")
-        self._connection.close()
+        elif not again:
+            # The loop may be what was late: what has come meanwhile is read first.
+            self._timer = asyncio.get_running_loop().call_later(0.001, self._listen, True)
+        else:
+            self.fail(TimedOut, "no answer in time")
+            self._connection.close()
 
     def _quiet(self) -> None:
         if self._timer is not None:
