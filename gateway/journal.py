@@ -22,20 +22,12 @@ class Journal:
         served = journey.served if journey else None
         found = record.face
         usage = record.usage
+        route = (journey.plan.route or "direct") if journey else "none"
         self._log.log(
             level,
-            "%s %s route=%s model=%s attempts=%d status=%d seconds=%.3f overhead_ms=%.2f tokens=%d+%d%s%s%s",
-            record.id,
-            outcome,
-            (journey.plan.route or "direct") if journey else "none",
-            served.model.name if served else "none",
-            len(journey.attempts) if journey else 0,
-            record.status,
-            record.seconds,
-            record.overhead_seconds * 1000,
-            usage.prompt,
-            usage.output,
-            " estimated" if record.estimated else "",
-            f" prompt={record.prompt}" if record.prompt else "",
-            f" error={found.label}" if found else "",
+            f"{record.id} {outcome} route={route} model={served.model.name if served else 'none'} "
+            f"attempts={len(journey.attempts) if journey else 0} status={record.status} seconds={record.seconds:.3f} "
+            f"overhead_ms={record.overhead_seconds * 1000:.2f} tokens={usage.prompt}+{usage.output}"
+            f"{' estimated' if record.estimated else ''}{f' prompt={record.prompt}' if record.prompt else ''}"
+            f"{f' error={found.label}' if found else ''}",
         )

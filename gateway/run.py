@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-import json
 import logging
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
+
+import orjson
 
 from gateway import server
 from gateway.app import create_admin, create_app
@@ -21,6 +24,9 @@ from gateway.reload import Reload
 from gateway.server import Site
 
 log = logging.getLogger("talaria")
+
+MOMENT_SECONDS = 0.02
+"""Lines of the log that come within it are written together."""
 
 
 async def serve_file(path: Path, host: str | None, port: int | None) -> None:
@@ -101,26 +107,75 @@ def _first_key(gateway: Gateway) -> None:
     print(f"The first application key, shown only now:\n\n  {text}\n", flush=True)
 
 
-class JsonLines(logging.Formatter):
+class Lines(logging.Formatter):
+    """One line of text per record. A second's timestamp is written once: there may be thousands of lines in it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(message)s")
+        self._second = 0
+        self._stamp = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{self.stamp(record.created)} {record.levelname} {super().format(record)}"
+
+    def stamp(self, created: float) -> str:
+        """Seconds since the epoch as UTC, in ISO 8601."""
+        second = int(created)
+        if second != self._second:
+            self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+        return self._stamp
+
+
+class JsonLines(Lines):
     """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(
-            {
-                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-                "level": record.levelname.lower(),
-                "message": record.getMessage(),
-            }
-        )
+        line = {"time": self.stamp(record.created), "level": record.levelname.lower(), "message": record.getMessage()}
+        return orjson.dumps(line).decode()
+
+
+class Batched(logging.StreamHandler[TextIO]):
+    """Writes the lines of a moment together: one write for each is what a busy gateway spends most of its log on.
+
+    What is worse than information, and what is logged while no loop runs, is written at once.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+        if record.levelno <= logging.INFO:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                pass
+            else:
+                if len(self._lines) == 1:
+                    loop.call_later(MOMENT_SECONDS, self.flush)
+                return
+        self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            try:
+                self.stream.write("\n".join(lines) + "\n")
+            except (OSError, ValueError):
+                # Nobody reads it any more; calls go on.
+                return
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
 
 
 def log_as_configured(config: Config) -> None:
     """Sends the log to stderr, at the level and in the format that the configuration asks for."""
-    handler = logging.StreamHandler(sys.stderr)
-    if config.server.log.format == "json":
-        handler.setFormatter(JsonLines())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = Batched(sys.stderr)
+    handler.setFormatter(JsonLines() if config.server.log.format == "json" else Lines())
+    # Who logged and on which thread, no line says: https://docs.python.org/3/howto/logging.html#optimization
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for logger in (log, logging.getLogger("uvicorn")):
         logger.handlers[:] = [handler]
         logger.propagate = False
