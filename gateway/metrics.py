@@ -261,8 +261,8 @@ class Metrics:
         if journey is None:
             return
         plan = journey.plan
-        self._deciding(record.deciding_seconds)
-        if plan.targets:
+        if plan.route is not None:
+            self._deciding(record.deciding_seconds)
             self._decisions(route, plan.targets[0].name, plan.reason).inc()
         if plan.experiment and plan.arm:
             self._assignments(plan.experiment, plan.arm).inc()

@@ -11,7 +11,7 @@ from decimal import Decimal
 from gateway.errors import Face, face
 from gateway.length import CHARS_PER_TOKEN, text_chars
 from providers.catalog import cost, prices_on
-from providers.types import Call, Card, Prices, Tally, Usage
+from providers.types import Call, Card, Tally, Usage
 from routing.latency_class import LatencyClass
 from routing.router import Journey
 from routing.target import Attempt
@@ -75,9 +75,12 @@ class Record:
         before, waited = journey.attempts[0].started - self.started, journey.upstream_seconds
         return before, waited, max(0.0, spent - before - waited)
 
-    def prices(self, card: Card) -> Prices:
-        """Those of the day on which the call came."""
-        return prices_on(card, datetime.fromtimestamp(self.started_unix, UTC).date()) if card.dated else card.prices
+    def price(self, usage: Usage, card: Card) -> Decimal | None:
+        """The dollars that `usage` costs, by the prices of the day on which the call came."""
+        if usage is not self.usage or self.cost is None:
+            day = datetime.fromtimestamp(self.started_unix, UTC).date() if card.dated else None
+            self.usage, self.cost = usage, cost(usage, card.prices if day is None else prices_on(card, day))
+        return self.cost
 
     @property
     def prompt(self) -> str | None:
@@ -133,10 +136,10 @@ def settle(record: Record) -> None:
     tally = record.tally
     broken = record.error is not None or record.cancelled
     if tally is not None and tally.usage is not None and (tally.finish is not None or not broken):
-        record.usage = tally.usage
+        usage = tally.usage
     else:
-        record.usage, record.estimated = estimate(record.call, tally), True
-    record.cost = cost(record.usage, record.prices(served.model.card))
+        usage, record.estimated = estimate(record.call, tally), True
+    record.price(usage, served.model.card)
 
 
 def _settle_unserved(record: Record) -> None:
@@ -145,10 +148,10 @@ def _settle_unserved(record: Record) -> None:
     if record.call is None or journey is None or not journey.attempts or not journey.attempts[-1].cancelled:
         return
     last = journey.attempts[-1]
-    record.usage, record.estimated = estimate(record.call, last.tally), True
+    usage, record.estimated = estimate(record.call, last.tally), True
     if not record.call.stream:
-        record.usage.output = _written_meanwhile(record.call, last)
-    record.cost = cost(record.usage, record.prices(last.model.card))
+        usage.output = _written_meanwhile(record.call, last)
+    record.price(usage, last.model.card)
 
 
 def _written_meanwhile(call: Call, attempt: Attempt) -> int:

@@ -60,6 +60,8 @@ ENOUGH_SAMPLES = 5.0
 """With as many of its own, a size of prompts no longer leans on the others."""
 FRESH_SECONDS = 1.0
 """For as long an estimate stands, unless something is heard."""
+LESSON_SECONDS = 0.01
+"""What is nothing unusual is learned from this often at most: a hundred answers a second say as much as a thousand."""
 FLEETING_SECONDS = 0.1
 """The same while something in it passes."""
 
@@ -199,7 +201,7 @@ class Live:
     """One model, live. `size` is one of `bucket`."""
 
     __slots__ = (
-        *("_all", "_cells", "_load", "_lost", "_news", "_outcome", "_pace", "_room", "_unshared", "_watch"),
+        *("_all", "_cells", "_lesson", "_load", "_lost", "_news", "_outcome", "_pace", "_room", "_unshared", "_watch"),
         *("heard", "in_flight"),
     )
 
@@ -214,6 +216,8 @@ class Live:
         self._all = Track(_LEAST_FIRST)
         """Of all cells, less what their size takes extra."""
         self._pace = Track(_LEAST_PACE)
+        self._lesson = -inf
+        """Until when nothing usual is learned from again."""
         self._lost = 0.0
         self._outcome = -inf
         """When an attempt last succeeded or failed."""
@@ -261,13 +265,31 @@ class Live:
     ) -> None:
         """The first token came after as long. `load` and `crowd` are those of the time at which the call was sent."""
         cell = self._cells.get((size, stream)) or self._cell(size, stream)
+        if not self._usual(cell, seconds, 0.0, now, load):
+            self._learn_first(cell, size, seconds, now, load, crowd)
+
+    def _learn_first(self, cell: _Cell, size: int, seconds: float, now: float, load: int, crowd: float) -> None:
         if load < self._load or seconds < SLOW * cell.found.ttft:
-            self._load += (load - self._load) / WINDOW_SAMPLES
-            self._room = LEAST_ROOM + self._load + 2 * sqrt(self._load)
+            self._bore(load)
         uncrowded = seconds / crowd
         cell.track.learn(uncrowded, seconds, now)
         self._all.learn(max(uncrowded - EXTRA[size], uncrowded / 10), seconds, now)
         self._learn_outcome(0.0, now)
+
+    def _bore(self, load: int) -> None:
+        """It was not slow with as many calls in flight."""
+        self._load += (load - self._load) / WINDOW_SAMPLES
+        self._room = LEAST_ROOM + self._load + 2 * sqrt(self._load)
+
+    def _usual(self, cell: _Cell, seconds: float, tokens: float, now: float, load: int) -> bool:
+        """Whether an answer after as many seconds says nothing new, so soon after another, but of the load it met."""
+        if now >= self._lesson:
+            self._lesson = now + LESSON_SECONDS
+            return False
+        if self._lost > 0.001 or seconds > SLOW * (cell.found.ttft + tokens * cell.found.pace):
+            return False
+        self._bore(load)
+        return True
 
     def learn_pace(self, seconds: float, tokens: float, now: float) -> None:
         """So many tokens took as long, the time to the first aside."""
@@ -278,11 +300,14 @@ class Live:
         self, size: int, seconds: float, tokens: float, prior: Prior, now: float, load: int = 0, crowd: float = 1.0
     ) -> None:
         """An answer of as many tokens came whole after as many seconds."""
+        cell = self._cells.get((size, False)) or self._cell(size, False)
+        if self._usual(cell, seconds, tokens, now, load):
+            return
         usual, spread, *_ = self._all.read(prior.ttft, USUAL_SPREAD, now)
-        ttft, *_ = self._cell(size, False).track.read(usual + EXTRA[size], spread, now)
+        ttft, *_ = cell.track.read(usual + EXTRA[size], spread, now)
         pace, *_ = self._pace.read(prior.pace, USUAL_SPREAD, now)
         first, each = split(seconds, tokens, ttft * crowd, pace)
-        self.learn_first(size, False, first, now, load, crowd)
+        self._learn_first(cell, size, first, now, load, crowd)
         if each is not None:
             self.learn_pace(each * tokens, tokens, now)
 

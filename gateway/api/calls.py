@@ -17,7 +17,6 @@ from gateway.record import Record
 from gateway.snapshot import Snapshot
 from gateway.wire import Wire, openai
 from providers.base import Batch, Stream
-from providers.catalog import cost
 from providers.errors import DeadlineExceeded, InvalidRequest, Overloaded, TalariaError
 from providers.types import Hints, Reply
 from routing.router import Journey
@@ -94,7 +93,8 @@ class Calls:
             await caller.write(self._wire.PING, more=True)
 
         with gateway.in_flight(record.latency_class):
-            answer = await _patiently(gateway.router.serve(call, journey, aim), silence, ping)
+            serving = gateway.router.serve(call, journey, aim)
+            answer = await (serving if not silence else _patiently(serving, silence, ping))
             record.answered = time.monotonic()
             record.tally = answer.tally
             if isinstance(answer, Reply):
@@ -261,7 +261,7 @@ def _headers(record: Record, answer: Reply | Stream, headers: list[tuple[bytes, 
         if answer.warnings:
             found.append((b"x-talaria-warnings", _printable("; ".join(answer.warnings))))
         if answer.tally.usage is not None:
-            dollars = cost(answer.tally.usage, record.prices(model.card))
+            dollars = record.price(answer.tally.usage, model.card)
             if dollars is not None:
                 found.append((b"x-talaria-cost-usd", f"{dollars:f}".encode()))
     return found
