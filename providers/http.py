@@ -37,7 +37,12 @@ RESOLVED_SECONDS = 60.0
 QUEUE_SECONDS = 1.0
 """How long a call waits for one of a bounded number of sockets."""
 
+UNSENT_BYTES = 256 * 1024
+"""How much of a body the system takes before it is sent."""
+
 MAX_HEADS = 256
+
+_UNSENT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
 class Origin(NamedTuple):
@@ -219,6 +224,9 @@ class Pool:
                 sock = await aiohappyeyeballs.start_connection(
                     await self._addresses(), happy_eyeballs_delay=0.25, interleave=1
                 )
+                if _UNSENT is not None:
+                    # A vendor who takes a large body slowly is seen to take it, where the system does not hold it all.
+                    sock.setsockopt(socket.IPPROTO_TCP, _UNSENT, UNSENT_BYTES)
                 await asyncio.get_running_loop().create_connection(
                     lambda: connection,
                     sock=sock,
