@@ -43,7 +43,7 @@ LEAST_CACHED = 1024
 """Prompts shorter than that are kept by neither."""
 PRIOR_HITS = 0.5
 """The share of what could be read from a cache that is, until a vendor's bills say more."""
-MOST_CONVERSATIONS = 10_000
+MOST_CONVERSATIONS = 5_000
 
 
 class Ratio:

@@ -21,7 +21,7 @@ DIRECT, ONLY, FASTEST = "direct", "only", "fastest"
 MOMENT_SECONDS = 0.05
 """For as long what is expected of the candidates serves for all calls alike: working it out for twenty models takes
 longer than all the rest of a decision. Who has how much to do is looked at for each call."""
-MOST_CHOICES = 2000
+MOST_CHOICES = 256
 
 
 @dataclass(frozen=True, slots=True)
