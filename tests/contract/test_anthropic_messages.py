@@ -49,7 +49,8 @@ def plain(_simulator: fleet.Simulator) -> Iterator[anthropic.Anthropic]:
     """A gateway that tries once and has no other model to go to: what the vendor did is what is told."""
     text = fleet.THREE_VENDORS.format(simulator=_simulator.url)
     text = text.replace(
-        "latency_classes:\n", "latency_classes:\n  interactive: {retries: 0, first_token_ms: 5000, idle_ms: 300}\n"
+        "interactive: {target_ms: null}",
+        "interactive: {target_ms: null, retries: 0, first_token_ms: 5000, idle_ms: 300}",
     )
     with (
         fleet.serving(text) as gateway,

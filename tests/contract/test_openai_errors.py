@@ -30,9 +30,8 @@ def plain(_simulator: fleet.Simulator) -> Iterator[openai.OpenAI]:
     text = fleet.THREE_VENDORS.format(simulator=_simulator.url)
     text += "  - {name: one, candidates: [mercury]}\n"
     text = text.replace(
-        "latency_classes:\n",
-        "latency_classes:\n"
-        "  interactive: {retries: 0, first_token_ms: 5000, idle_ms: 300}\n"
+        "interactive: {target_ms: null}\n",
+        "interactive: {target_ms: null, retries: 0, first_token_ms: 5000, idle_ms: 300}\n"
         "  hasty: {deadline_ms: 400, first_token_ms: 200, idle_ms: 200, retries: 0}\n",
     )
     with (
