@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bars import Bar, Results, bars, beside
+from tests.bench.bars import MEMORY_REQUESTS, Bar, Results, bars, beside
 from tests.bench.plot import NAMES
 from tests.bench.scenarios import NOISE
 
@@ -83,7 +83,7 @@ def bars_table(found: list[Bar]) -> str:
 def figures(results: Results) -> str:
     scenarios = {name: found for name, found in results.run["scenarios"].items() if not name.startswith("peers-")}
     return "\n\n".join(
-        filter(None, [_plain(results, scenarios), _streams(results, scenarios), _calm(results), _memory(results)])
+        filter(None, [_plain(results, scenarios), _streams(results, scenarios), _calm(results), memory(results)])
     )
 
 
@@ -155,15 +155,16 @@ def _calm(results: Results) -> str:
     )
 
 
-def _memory(results: Results) -> str:
-    memory = results.run.get("memory")
-    if not memory:
+def memory(results: Results, least: int = 0) -> str:
+    """How memory grew; nothing over fewer than `least` requests."""
+    found = results.run.get("memory")
+    if not found or found["requests"] < least:
         return ""
-    way = memory["grown_mb"]
-    told = ", ".join(f"{mb:.1f} after {count:,}" for count, mb in way[:: max(1, len(way) // 5)][1:])
+    way = found["grown_mb"]
+    told = ", ".join(f"{mb:.1f} after {count:,}" for count, mb in way[:: max(1, len(way) // 10)][1:])
     return (
-        f"Memory: {memory['started_mb']:.1f} MB after the start, {memory['warm_mb']:.1f} MB once 2,000 requests of all "
-        f"kinds were made; from there {told} more, {way[-1][1]:.1f} MB at the end."
+        f"Memory: {found['started_mb']:.1f} MB after the start, {found['warm_mb']:.1f} MB once 2,000 requests of all kinds "
+        f"were made; from there, with further requests, {told}."
     )
 
 
@@ -173,8 +174,8 @@ def peers(results: Results) -> str:
         return ""
     rows = []
     names = ["talaria", "floor", *(name for name, peer in run["peers"].items() if "missing" not in peer)]
-    memory, starts = run.get("memory") or {}, run.get("starts") or {}
-    own = {"resident_mb": memory.get("warm_mb"), "start_s": Results.median(starts.get("first_answer_s", []))}
+    resident, starts = run.get("memory") or {}, run.get("starts") or {}
+    own = {"resident_mb": resident.get("warm_mb"), "start_s": Results.median(starts.get("first_answer_s", []))}
     for entry in names:
         peer = own if entry == "talaria" else run["peers"].get(entry, {})
         rows.append(
@@ -350,6 +351,7 @@ SECTIONS = {
     "machine": _whole(machine),
     "bars": _whole(lambda results: bars_table(bars(results))),
     "figures": _whole(figures),
+    "memory": lambda results: memory(results, MEMORY_REQUESTS),
     "peers": peers,
     "capacity": capacity,
     "speed": speed,

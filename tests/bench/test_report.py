@@ -106,6 +106,20 @@ def test_a_bar_is_met_or_missed(value: float | None, bound: float, least: bool, 
     assert Bar("it", value, bound, least=least, slowness=slowness).verdict == verdict
 
 
+def test_growth_over_fewer_requests_than_asked_can_be_missed_but_not_met() -> None:
+    def verdict(requests: int, grown: float) -> str:
+        results = run()
+        results.run["memory"] = {
+            "started_mb": 60.0,
+            "warm_mb": 60.0,
+            "requests": requests,
+            "grown_mb": [(0, 60.0), (requests, 60.0 + grown)],
+        }
+        return next(told for what, told in verdicts(results).items() if what.startswith("memory grown"))
+
+    assert [verdict(20_000, 4.0), verdict(20_000, 6.0), verdict(100_000, 4.0)] == ["met so far", "missed", "met"]
+
+
 def test_nothing_measured_is_nothing_met() -> None:
     empty = Results({"scenarios": {}})
     assert set(verdicts(empty).values()) == {"not measured"}
