@@ -225,8 +225,9 @@ class Pool:
                     await self._addresses(), happy_eyeballs_delay=0.25, interleave=1
                 )
                 if _UNSENT is not None:
-                    # A vendor who takes a large body slowly is seen to take it, where the system does not hold it all.
-                    sock.setsockopt(socket.IPPROTO_TCP, _UNSENT, UNSENT_BYTES)
+                    # So that one who takes a large body slowly is seen to take it. Not every sandbox has it.
+                    with suppress(OSError):
+                        sock.setsockopt(socket.IPPROTO_TCP, _UNSENT, UNSENT_BYTES)
                 await asyncio.get_running_loop().create_connection(
                     lambda: connection,
                     sock=sock,

@@ -11,6 +11,7 @@ import random
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 import tracemalloc
@@ -30,7 +31,7 @@ from tests.fleet import until
 pytestmark = pytest.mark.anyio
 
 PATIENT = Timeouts(connect=5, idle=20)
-HASTY = Timeouts(connect=5, idle=0.1)
+HASTY = Timeouts(connect=5, idle=0.06)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
@@ -475,7 +476,7 @@ async def test_silence_is_borne_for_so_long(pieces: tuple[bytes, ...]) -> None:
         started = time.monotonic()
         with pytest.raises(TimedOut, match="no answer in time"):
             await asyncio.wait_for(ask(transport, server.url, timeouts=HASTY), 5)
-        assert time.monotonic() - started >= 0.09
+        assert time.monotonic() - started >= 0.05
         assert transport.in_use == 0
         await until(lambda: server.open == 0)
 
@@ -514,9 +515,20 @@ async def test_a_loop_that_was_busy_does_not_take_the_vendor_for_silent() -> Non
     async with calling() as transport:
         task = asyncio.create_task(ask(transport, f"http://127.0.0.1:{listener.getsockname()[1]}", timeouts=HASTY))
         await until(asked.is_set)
-        busy.set()
-        time.sleep(0.3)  # noqa: ASYNC251
-        assert await task == (200, b"in time")
+
+        # On some other socket's behalf: uvloop runs the timers that are due then before it reads what has come.
+        near, far = socket.socketpair()
+        loop = asyncio.get_running_loop()
+
+        def stall() -> None:
+            loop.remove_reader(near)
+            busy.set()
+            time.sleep(0.2)
+
+        with near, far:
+            loop.add_reader(near, stall)
+            far.send(b"x")
+            assert await task == (200, b"in time")
     await asyncio.to_thread(thread.join, 5)
     listener.close()
 
@@ -560,7 +572,7 @@ async def test_a_reader_who_does_not_read_slows_the_vendor_and_misses_nothing(fr
             before = -1
             while not sent or sent != before:
                 before = sent
-                await asyncio.sleep(0.15)
+                await asyncio.sleep(0.1)
         # It was silent for longer than it may be, but not of its own will.
         assert sent < size
         digest = hashlib.sha256()
@@ -593,6 +605,7 @@ async def test_a_reader_who_leaves_a_whole_answer_unread_holds_nobody_up() -> No
 @pytest.mark.parametrize("size", [70_000, 2_000_000, 30_000_000])
 async def test_a_large_body_arrives_whole_and_is_not_copied(size: int) -> None:
     body = (b"".join(PARTS) * 4)[:size]
+    held = sys.getrefcount(body)
     got = b""
 
     async def serve(peer: Peer) -> None:
@@ -615,6 +628,8 @@ async def test_a_large_body_arrives_whole_and_is_not_copied(size: int) -> None:
         go.set()
         assert await task == (200, b"thanks")
         assert got == body
+        # Nor kept: a connection may be idle for long.
+        assert sys.getrefcount(body) == held
         assert await ask(transport, server.url) == (200, b"again")
         assert server.made == 1
 
@@ -628,8 +643,8 @@ async def test_a_vendor_who_takes_a_large_body_slowly_is_not_silent() -> None:
 
     async with vendor(serve) as server, calling() as transport:
         started = time.monotonic()
-        assert await ask(transport, server.url, bytes(8_000_000), Timeouts(idle=0.4)) == (200, b"thanks")
-        assert time.monotonic() - started > 0.4
+        assert await ask(transport, server.url, bytes(5_000_000), Timeouts(idle=0.3)) == (200, b"thanks")
+        assert time.monotonic() - started > 0.3
 
 
 async def test_a_vendor_who_does_not_take_a_large_body_is_silent() -> None:

@@ -43,6 +43,11 @@ async def echo(peer: Peer) -> None:
         await peer.say(sized(body))
 
 
+async def closing(peer: Peer) -> None:
+    await peer.request()
+    await peer.say(sized(b"", b"Connection: close"))
+
+
 class Holding:
     """Answers each request when it is let go, in whatever order."""
 
@@ -89,11 +94,7 @@ async def test_never_more_sockets_than_allowed_and_whoever_waits_longest_is_next
 async def test_a_place_whose_socket_broke_is_still_a_place() -> None:
     """Those who wait open sockets of their own where the one before them left none."""
 
-    async def serve(peer: Peer) -> None:
-        await peer.request()
-        await peer.say(sized(b"", b"Connection: close"))
-
-    async with vendor(serve) as server, calling(1) as transport:
+    async with vendor(closing) as server, calling(1) as transport:
         assert await asyncio.gather(*(ask(transport, server.url) for _ in range(9))) == [(200, b"")] * 9
         assert (server.made, transport.in_use, transport.waiters) == (9, 0, 0)
 
@@ -175,7 +176,7 @@ async def test_cancelled_at_any_step_of_connecting(tls: bool, authority: trustme
             assert await ask(transport, url) == (200, b"")
         await until(lambda: threading.active_count() < 99)
         before = descriptors()
-        for steps in (*range(40), *range(40, 400, 9)):
+        for steps in (*range(30), *range(30, 400, 20)):
             async with calling(1, tls=context) as transport:
                 task = asyncio.create_task(ask(transport, url))
                 for _ in range(steps):
@@ -196,7 +197,7 @@ async def test_a_vendor_who_does_not_take_connections_is_not_waited_for(authorit
 
 
 async def test_sockets_that_nobody_needs_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "KEPT_SECONDS", 0.3)
+    monkeypatch.setattr(http, "KEPT_SECONDS", 0.2)
     holding = Holding()
     async with vendor(holding) as server, calling() as transport:
         tasks = [asyncio.create_task(ask(transport, server.url, name)) for name in names(5)]
@@ -333,7 +334,7 @@ async def fickle(peer: Peer, chance: random.Random) -> None:
 
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="counts what Linux lists")
 async def test_every_call_gets_its_own_answer_or_none(figure: Callable[[str], None]) -> None:
-    """5,000 calls, 50 at a time, of which many are cancelled and many break: and nothing is left of them."""
+    """2,500 calls, 50 at a time, of which many are cancelled and many break: and nothing is left of them."""
     chance = random.Random(11)
     told = {"answered": 0, "broken": 0, "cancelled": 0}
 
@@ -379,15 +380,34 @@ async def test_every_call_gets_its_own_answer_or_none(figure: Callable[[str], No
         await until(lambda: server.open == 0)
         before, files = living(), descriptors()
         async with calling(20) as transport:
-            numbers = iter(range(5000))
+            numbers = iter(range(2500))
             await asyncio.wait_for(asyncio.gather(*(worker(numbers) for _ in range(50))), 60)
             assert (transport.in_use, transport.waiters) == (0, 0)
             await until(lambda: server.open <= 20)
             assert living() - before <= 2 * 20
         await until(lambda: server.open == 0)
         await until(lambda: descriptors() <= files)
-    assert min(told.values()) > 500
-    figure(f"of 5,000 calls under load {told}")
+    assert min(told.values()) > 300
+    figure(f"of 2,500 calls under load {told}")
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_a_closed_connection_is_no_garbage_to_look_for() -> None:
+    def living() -> int:
+        return sum(isinstance(each, Connection) for each in gc.get_objects())
+
+    async with vendor(closing) as server, calling() as transport:
+        await ask(transport, server.url)
+        gc.collect()
+        before = living()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await ask(transport, server.url)
+            await until(lambda: server.open == 0)
+            assert living() - before <= 1
+        finally:
+            gc.enable()
 
 
 # Where it connects to
@@ -463,6 +483,19 @@ async def test_a_name_with_two_addresses_of_which_one_listens(first: Any, monkey
     resolving(monkeypatch, *((V4, V6) if first is V4 else (V6, V4)))
     async with vendor(echo) as server, calling() as transport:
         assert await ask(transport, f"http://localhost:{server.port}") == (200, b"{}")
+
+
+async def test_a_name_is_looked_up_once_and_again_where_nobody_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with vendor(closing) as server, calling(1) as transport:
+        asked = resolving(monkeypatch, V4)
+        for _ in range(3):
+            await ask(transport, f"http://api.example:{server.port}")
+        assert (len(asked), server.made) == (1, 3)
+    async with calling(1) as transport:
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await ask(transport, f"http://api.example:{server.port}")
+    assert len(asked) == 3
 
 
 async def test_a_name_that_means_nothing_is_unavailable() -> None:
@@ -556,12 +589,12 @@ async def test_a_vendor_without_tls_is_unavailable(authority: trustme.CA) -> Non
         assert transport.in_use == 0
 
 
-@pytest.mark.parametrize("framing", ["chunked", "sized", "until-close"])
+@pytest.mark.parametrize("framing", ["chunked", "until-close"])
 @pytest.mark.parametrize("farewell", [True, False], ids=["close_notify", "cut"])
 async def test_a_tls_stream_that_is_cut_is_no_whole_answer(
     authority: trustme.CA, framing: str, farewell: bool, anyio_backend: tuple[str, dict[str, Any]]
 ) -> None:
-    cut = {"chunked": chunked(b"one", end=b""), "sized": sized(b"one, two")[:-5], "until-close": head() + b"one"}
+    cut = {"chunked": chunked(b"one", end=b""), "until-close": head() + b"one"}
 
     def answer(sock: ssl.SSLSocket) -> None:
         sock.recv(65536)
@@ -597,7 +630,7 @@ async def test_a_tls_connection_that_ends_as_it_begins_is_unavailable(authority:
 
 @pytest.mark.parametrize("farewell", [True, False], ids=["close_notify", "cut"])
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
-@pytest.mark.parametrize("rest", [1000, 100_000, 4_000_000])
+@pytest.mark.parametrize("rest", [1000, 3_000_000])
 async def test_a_slow_reader_over_tls_misses_nothing_that_came_before_the_end(
     authority: trustme.CA, rest: int, farewell: bool
 ) -> None:
