@@ -217,7 +217,6 @@ class Pool:
 
     async def _connect(self, seconds: float) -> Connection:
         connection = Connection(self._end)
-        sock: socket.socket | None = None
         try:
             async with asyncio.timeout(seconds):
                 tls = (self._tls or await _trusted()) if self._origin.tls else None
@@ -238,11 +237,8 @@ class Pool:
         except BaseException as error:
             # Where it has moved to is looked up again.
             self._resolved = None
+            # Not its socket: that is the loop's, which might take its next one of that number for this.
             connection.close()
-            if sock is not None:
-                # Not closed here: the loop has it by then, and might take its next socket of that number for this one.
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
             if isinstance(error, TimeoutError):
                 raise self._fail(Unavailable, "could not connect in time") from None
             if isinstance(error, ssl.SSLCertVerificationError):

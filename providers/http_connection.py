@@ -148,7 +148,6 @@ class Connection(asyncio.Protocol):
 
     def _lose(self, words: str, ended: bool = False) -> None:
         self.open = False
-        self._rest = b""
         # It holds on to this as this does to it, and garbage is looked for but rarely.
         self._parser = None
         answer, self._answer = self._answer, None
@@ -316,7 +315,7 @@ class Answer:
         if headers.get("transfer-encoding", "chunked").lower() != "chunked":
             raise ValueError("a transfer coding that nobody has asked for")
         if status < 200:
-            if status < 100 or status == 101 or not _LENGTHS.isdisjoint(headers):
+            if status < 100 or not _LENGTHS.isdisjoint(headers):
                 raise ValueError("an answer before the answer that is none")
             self.headers = {}
             return

@@ -25,6 +25,7 @@ import pytest
 from providers import http_connection
 from providers.errors import BadReply, ProviderError, TimedOut, Unavailable
 from providers.http import PooledTransport
+from providers.http_connection import Connection
 from providers.types import Timeouts
 from tests.fleet import until
 
@@ -273,10 +274,14 @@ ANSWERS = [
 ]  # fmt: skip
 
 
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
+
+
 def cuts(data: bytes, seed: int) -> Iterator[list[bytes]]:
     """Whole, byte by byte, and in random pieces."""
     yield [data]
-    yield [data[i : i + 1] for i in range(len(data))]
+    yield bytewise(data)
     chance = random.Random(seed)
     for _ in range(2):
         places = [0, *sorted(chance.sample(range(1, len(data)), min(len(data) - 1, chance.randint(1, 6)))), len(data)]
@@ -318,6 +323,17 @@ async def test_an_answer_is_the_same_however_it_was_cut(answer: Answer) -> None:
             assert (transport.in_use, transport.waiters) == (0, 0)
 
 
+async def test_parts_of_a_gzip_that_mean_nothing_yet_are_no_chunks() -> None:
+    async with (
+        vendor(lambda peer: sleepy(peer, *bytewise(sized(ZIPPED, b"Content-Encoding: gzip")))) as server,
+        calling() as transport,
+    ):
+        response = await transport.post(server.url, {}, b"", PATIENT)
+        chunks = [chunk async for chunk in response.chunks()]
+        assert all(chunks)
+        assert b"".join(chunks) == TEXT
+
+
 async def test_headers_of_every_kind() -> None:
     lines = (
         b"X-None:", b"X-Blank: \t ", b"X-Spaces:   a b  \t", b"X-Many: 1", b"X-MANY: 2", b"X-Folded: a", b" b",
@@ -327,7 +343,7 @@ async def test_headers_of_every_kind() -> None:
     async def serve(peer: Peer) -> None:
         await peer.request()
         early = head(b"X-Early: 1", first=b"HTTP/1.1 103 Early Hints")
-        await peer.say(*[bytes([byte]) for byte in early + chunked(b"one", end=b"0\r\nX-Late: 1\r\n\r\n", lines=lines)])
+        await peer.say(*bytewise(early + chunked(b"one", end=b"0\r\nX-Late: 1\r\n\r\n", lines=lines)))
         await peer.request()
         await peer.say(sized(b"two"))
 
@@ -457,6 +473,24 @@ async def test_an_answer_without_a_length_ends_where_the_vendor_ends_it(coding: 
         assert transport.in_use == 0
 
 
+async def test_a_request_on_a_lost_connection_is_told_so() -> None:
+    async def serve(peer: Peer) -> None:
+        pass
+
+    ended: list[Connection] = []
+    async with vendor(serve) as server:
+        connection = Connection(ended.append)
+        await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", server.port)
+        await until(lambda: not connection.open)
+        await asyncio.sleep(0.01)
+        answer = connection.send(
+            b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", b"", None, lambda kind, text: kind(text)
+        )
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(answer.begun(), 5)
+        assert ended == [connection]
+
+
 # Silence, and slowness
 
 
@@ -580,6 +614,24 @@ async def test_a_reader_who_does_not_read_slows_the_vendor_and_misses_nothing(fr
             digest.update(part)
         assert digest.digest() == hashlib.sha256(b"".join(PARTS)).digest()
         assert transport.in_use == 0
+
+
+async def test_a_vendor_has_its_time_again_after_a_slow_reader() -> None:
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(head(b"Transfer-Encoding: chunked") + b"%x\r\n%b\r\n" % (len(large), large))
+        await go.wait()
+        await asyncio.sleep(0.08)
+        await peer.say(b"0\r\n\r\n")
+        await peer.gone()
+
+    large = b"x" * (http_connection.UNREAD_BYTES + 1)
+    go = asyncio.Event()
+    async with vendor(serve) as server, calling() as transport:
+        response = await transport.post(server.url, {}, b"", Timeouts(idle=0.3))
+        await asyncio.sleep(0.4)
+        go.set()
+        assert await response.read() == large
 
 
 async def test_a_reader_who_leaves_a_whole_answer_unread_holds_nobody_up() -> None:
