@@ -142,8 +142,11 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and (tls := self._transport.get_extra_info("ssl_object")) is not None:
             # What it holds for a slow reader is whole, but uvloop lets go of it when the vendor closes.
             with suppress(ssl.SSLError):
-                while self._answer is not None and (data := tls.read(UNREAD_BYTES)):
-                    self.data_received(data)
+                while self._answer is not None:
+                    if data := tls.read(UNREAD_BYTES):
+                        self.data_received(data)
+                    else:
+                        self.eof_received()
         self._lose("the connection was lost")
 
     def _lose(self, words: str, ended: bool = False) -> None:
